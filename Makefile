@@ -1,0 +1,78 @@
+# Two commands are all a user needs: `make serve` and `make test`. Each sets up what it needs in .venv first.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+PYTHON ?= python3
+PORT ?= 8000
+TRAINING ?= 0
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
+
+SERVE_SETS := requirements/serve.txt
+TEST_SETS := requirements/test.txt
+TRAINING_SETS := requirements/training.txt
+
+.PHONY: help serve test lint train bench models lock wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:$(PORT)
+	exec $(BIN)/timeconv serve --port $(PORT)
+
+test: $(VENV)/test.done ## all tests but those that need torch; TRAINING=1 for these too
+ifeq ($(TRAINING),1)
+test: $(VENV)/training.done
+	$(BIN)/python -m pytest
+else
+	@echo "The tests of training/ need torch and are left out; 'make test TRAINING=1' installs it and runs them too."
+	$(BIN)/python -m pytest -m "not training" --ignore=tests/training
+endif
+
+lint: $(VENV)/test.done ## ruff, and mypy in strict mode
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy service client/timeconv_client
+
+FER2013 ?= ../shared/data/faces/fer2013.npz
+train: $(VENV)/training.done ## train the shipped network anew; FER2013=file.npz
+	$(BIN)/python -m training.train --data $(FER2013) --out runs/mini-xception
+
+bench: $(VENV)/test.done ## figures of the service on this machine, printed and in build/bench.json
+	$(BIN)/python -m loadtest.bench
+
+models: $(VENV)/test.done ## the README's table of networks, from their manifests
+	$(BIN)/python -m training.report
+
+lock: $(VENV)/uv.done ## compile requirements/*.txt from pyproject.toml
+	./requirements/compile.sh $(UV)
+
+wheel: $(VENV)/test.done ## the wheel, in dist/
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
+
+clean: ## remove the environment and all build products
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/uv.done: requirements/uv.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/serve.done: $(VENV)/uv.done requirements/serve.txt pyproject.toml
+	$(INSTALL) requirements/serve.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/test.done: $(VENV)/serve.done requirements/test.txt
+	$(INSTALL) requirements/test.txt
+	@touch $@
+
+# torch comes by pip: a plain index serves its CUDA build, which brings libraries that uv's lock would have to pin.
+$(VENV)/training.done: $(VENV)/test.done requirements/training.txt
+	$(INSTALL) requirements/training.txt
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	@touch $@

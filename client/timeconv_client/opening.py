@@ -1,0 +1,163 @@
+"""From an address to a session."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Literal, TypedDict, Unpack
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidStatus, InvalidURI
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+
+from timeconv_client.address import is_loopback, stream_url
+from timeconv_client.errors import CannotConnect, ProtocolMismatch, ServerRefused, TimeConvClientError
+from timeconv_client.messages import ErrorMessage, ServerMessage, SessionStarted, parse_message
+from timeconv_client.session import Session, ending
+
+SUBPROTOCOL = Subprotocol("timeconv.v1")
+OPEN_TIMEOUT_S = 30.0
+"""A network that nobody has asked for yet is loaded first, which takes seconds."""
+
+# A service that is busy for long is not gone; one that does not even answer a ping for a minute is.
+_PING_INTERVAL_S = 20.0
+_PING_TIMEOUT_S = 60.0
+_CLOSE_TIMEOUT_S = 5.0
+_TOO_MANY_REQUESTS = 429
+_SERVICE_UNAVAILABLE = 503
+
+
+class SessionOptions(TypedDict, total=False):
+    """Options of a session; what is left out is the service's default.
+
+    Attributes:
+        model: ``name`` or ``name@version``; default: the service's.
+        region: ``detect`` a face, or take the ``whole`` picture, cropped as ``started.crop`` says.
+        freshness: ``latest`` answers the newest frame and drops what it overtakes (live); ``every`` drops nothing
+            (files).
+        timestamps: send a capture time with each frame; ages, gaps and stride then go by it.
+        max_age_ms: a frame older than this is not worth an answer; only with ``latest``.
+        stride: the window takes every so manieth frame, 1..5.
+        faces: how many faces to follow, 1..8.
+        smoothing_ms: time constant of the smoothed probabilities, 0..5000.
+    """
+
+    model: str
+    region: Literal["detect", "whole"]
+    freshness: Literal["latest", "every"]
+    timestamps: bool
+    max_age_ms: int | None
+    stride: int
+    faces: int
+    smoothing_ms: int
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    address: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, **options: Unpack[SessionOptions]
+) -> AsyncIterator[Session]:
+    """A session for the length of an ``async with``.
+
+    At the end of the block the session is closed in order; if the block ends by an exception it is aborted. A session
+    that ended in the block without the block being told raises at its end.
+
+    Args:
+        address: ``ws://``, ``wss://``, ``http://`` or ``https://``; the path may be left out.
+        open_timeout_s: seconds for connecting and the first message together.
+        options: see `SessionOptions`.
+
+    A proxy is used where the environment names one, but not for this machine. Frames are not compressed: they are JPEG.
+    Cancelling it while it connects leaves no connection behind.
+
+    Raises:
+        BadAddress: ``address`` cannot be one.
+        CannotConnect: nothing that speaks WebSocket answered in time.
+        ServerRefused: the service refused the connection (too many sessions, credentials).
+        SessionError: it refused the options, or the model is unknown.
+        ConnectionLost, ProtocolMismatch: it said nothing, or something else than ``session.started``.
+    """
+    url = stream_url(address, options)
+    socket, started = await _open(url, open_timeout_s)
+    session = Session(socket, started)
+    try:
+        yield session
+        await session._leave()
+    finally:
+        await session.abort()
+
+
+async def _open(url: str, timeout_s: float) -> tuple[ClientConnection, SessionStarted]:
+    address = url.partition("?")[0]
+    try:
+        async with asyncio.timeout(timeout_s):
+            socket = await open_websocket(
+                url,
+                subprotocols=[SUBPROTOCOL],
+                compression=None,
+                proxy=None if is_loopback(url) else True,
+                open_timeout=None,
+                ping_interval=_PING_INTERVAL_S,
+                ping_timeout=_PING_TIMEOUT_S,
+                close_timeout=_CLOSE_TIMEOUT_S,
+            )
+            try:
+                return socket, await _first_message(socket)
+            except BaseException:
+                await socket.close()
+                raise
+    except InvalidStatus as refused:
+        raise _refusal(refused.response) from refused
+    except TimeoutError as late:
+        raise CannotConnect(f"{address} did not start a session within {timeout_s:g} s") from late
+    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy) as error:
+        raise CannotConnect(f"Cannot connect to {address}: {error}") from error
+
+
+async def _first_message(socket: ClientConnection) -> SessionStarted:
+    last: ServerMessage | None = None
+    try:
+        last = parse_message(await socket.recv(decode=False))
+        if isinstance(last, ErrorMessage):
+            last_but_close = parse_message(await socket.recv(decode=False))
+            raise ProtocolMismatch(f"{last_but_close.type} came after an error, before session.started")
+    except ConnectionClosed as closed:
+        raise ending(closed, last) from closed
+    if not isinstance(last, SessionStarted):
+        raise ProtocolMismatch(f"{last.type} came before session.started")
+    return last
+
+
+class _Problem(BaseModel):
+    """RFC 9457 problem details, with this service's members."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    retryable: bool | None = None
+    retry_after_ms: int | None = None
+
+
+def _refusal(response: Response) -> TimeConvClientError:
+    status = response.status_code
+    try:
+        problem = _Problem.model_validate_json(response.body or b"{}")
+    except ValidationError:  # some proxy's page, not the service's answer
+        problem = _Problem()
+    retryable = problem.retryable
+    return ServerRefused(
+        status,
+        problem.code or f"http_{status}",
+        problem.detail or problem.title or f"The server answered HTTP {status} {response.reason_phrase}",
+        retryable=status in {_TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE} if retryable is None else retryable,
+        retry_after_ms=_retry_after_ms(response) if problem.retry_after_ms is None else problem.retry_after_ms,
+    )
+
+
+def _retry_after_ms(response: Response) -> int | None:
+    """``Retry-After`` in its form of seconds; the other, a date, is not worth a parser here."""
+    seconds = response.headers.get("Retry-After", "")
+    return int(seconds) * 1000 if seconds.isascii() and seconds.isdigit() else None

@@ -1,0 +1,357 @@
+"""A session: frames out under credit, events in.
+
+One task reads. It settles frames, so that credit comes back also while nobody iterates, and lines the events up for
+the iterator. Everything else is called by the user, from the same event loop.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import broadcast
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+from timeconv_client.errors import (
+    ConnectionLost,
+    ProtocolMismatch,
+    SessionEnded,
+    SessionError,
+    TimeConvClientError,
+    UpdateRefused,
+)
+from timeconv_client.ledger import Ledger
+from timeconv_client.messages import (
+    ErrorMessage,
+    Event,
+    FrameOutcome,
+    FramesOutcome,
+    Prediction,
+    ServerMessage,
+    SessionClosed,
+    SessionStarted,
+    SessionUpdated,
+    parse_message,
+)
+
+EVENT_BUFFER = 1024
+TIMESTAMP_BYTES = 8
+_GOING_AWAY = 1001
+_NO_CLOSE_FRAME = 1006
+
+
+class OptionChanges(TypedDict, total=False):
+    """What `Session.update` may change. ``freshness`` and ``timestamps`` rule how frames are sent: set at `connect`."""
+
+    model: str
+    region: Literal["detect", "whole"]
+    max_age_ms: int | None
+    stride: int
+    faces: int
+    smoothing_ms: int
+
+
+class Session:
+    """A session in progress; `connect` makes it.
+
+    Iterate over it for the events, in the order they come; the last is `SessionClosed`. Up to `EVENT_BUFFER` events
+    wait for the iterator; beyond that nothing more is read, so no credit comes back and the service will in time
+    close the session as a slow reader: iterate while sending. After the events that came before it, the iterator
+    raises what ended the session, if not `close`: `SessionError`, `ConnectionLost` or `ProtocolMismatch`. Whoever
+    waits in another method then gets the same error.
+
+    Cancelling any method is safe for the session; each says what it does to its own call.
+    """
+
+    def __init__(self, socket: ClientConnection, started: SessionStarted) -> None:
+        """Take over a connection on which ``session.started`` has come, in a running event loop."""
+        self.started = started
+        self._socket = socket
+        self._ledger = Ledger(started.next_seq, started.max_in_flight)
+        self._events: deque[Event] = deque()
+        self._updates: deque[asyncio.Future[SessionUpdated]] = deque()
+        self._closing = False
+        self._closed: SessionClosed | None = None
+        self._error: TimeConvClientError | None = None
+        self._error_was_raised = False
+        # Wake-ups only; who is woken looks at the state itself.
+        self._may_send = asyncio.Event()
+        self._event_came = asyncio.Event()
+        self._event_taken = asyncio.Event()
+        self._may_send.set()
+        self._reader = asyncio.create_task(self._read(), name="timeconv-client-reader")
+
+    # What is known
+
+    @property
+    def next_seq(self) -> int:
+        """Seq that the next frame will get."""
+        return self._ledger.next_seq
+
+    @property
+    def unanswered(self) -> frozenset[int]:
+        """Seqs of the frames sent whose outcome has not come."""
+        return self._ledger.unanswered
+
+    @property
+    def credit(self) -> int:
+        """Frames that may be sent without waiting."""
+        return self._ledger.credit
+
+    # Frames out
+
+    async def send(self, jpeg: bytes, captured_us: int | None = None) -> int:
+        """Send a frame as soon as there is credit, and return its seq.
+
+        Args:
+            jpeg: the picture.
+            captured_us: when it was taken, in microseconds of any steady clock; only with ``timestamps=True``, where
+                None means now.
+
+        Cancelling it means the frame is not sent; `next_seq` has not changed and no credit is used.
+
+        Raises:
+            ValueError: a capture time that does not fit in 64 bits, or one in a session without time stamps.
+            SessionEnded: `close` was called.
+            SessionError, ConnectionLost, ProtocolMismatch: the session ended before the frame could be sent.
+        """
+        message = self._message(jpeg, captured_us)
+        while True:
+            self._require_open()
+            if self._socket.state is not State.OPEN:
+                await self._ended()
+            elif self._ledger.credit > 0:
+                return self._transmit(message)
+            else:
+                self._may_send.clear()
+                await self._may_send.wait()
+
+    def try_send(self, jpeg: bytes, captured_us: int | None = None) -> int | None:
+        """Send a frame if there is credit now, and return its seq; else drop it, and return None.
+
+        For live pictures: the camera never waits, and what is sent is fresh. It does not block.
+
+        Raises:
+            ValueError, SessionEnded, SessionError, ConnectionLost, ProtocolMismatch: as `send`.
+        """
+        message = self._message(jpeg, captured_us)
+        self._require_open()
+        if self._ledger.credit <= 0 or self._socket.state is not State.OPEN:
+            return None
+        return self._transmit(message)
+
+    # Options
+
+    async def update(self, **changes: Unpack[OptionChanges]) -> SessionUpdated:
+        """Change options for the frames sent from now on, and return what the service made of it.
+
+        The answer is among the events too. Cancelling it leaves open whether the change was made: see the events.
+
+        Raises:
+            TypeError: an option that cannot be changed.
+            UpdateRefused: the service did not take it; the old options stay.
+            SessionEnded, SessionError, ConnectionLost, ProtocolMismatch: the session ended before the answer.
+        """
+        if wrong := changes.keys() - OptionChanges.__annotations__.keys():
+            raise TypeError(f"Options that cannot be changed in a session: {', '.join(sorted(wrong))}")
+        self._require_open()
+        answer: asyncio.Future[SessionUpdated] = asyncio.get_running_loop().create_future()
+        self._updates.append(answer)
+        self._write_json({"type": "session.update", "options": changes})
+        return await answer
+
+    # Events in
+
+    def __aiter__(self) -> Self:
+        """The session is its own iterator; of several tasks that iterate, each event goes to one."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event. Cancelling it loses none."""
+        while not self._events:
+            if self._closed is not None:
+                raise StopAsyncIteration
+            if self._error is not None:
+                self._raise_error(self._error)
+            self._event_came.clear()
+            await self._event_came.wait()
+        self._event_taken.set()
+        return self._events.popleft()
+
+    # The end
+
+    async def close(self) -> SessionClosed:
+        """End the session in order: every frame sent is answered, then come the totals.
+
+        The events not yet taken can still be iterated over; nothing more can be sent. It waits as long as the service
+        takes for the frames in flight; use `asyncio.timeout` for less. Cancelling it stops the waiting, not the
+        closing; calling it again waits again.
+
+        Raises:
+            SessionError, ConnectionLost, ProtocolMismatch: the session ended otherwise.
+        """
+        if not self._closing:
+            self._closing = True
+            self._may_send.set()
+            # From here on few events can come, and who closes may have stopped to iterate.
+            self._event_taken.set()
+            self._write_json({"type": "session.close"})
+        await self._ended()
+        assert self._closed is not None
+        return self._closed
+
+    async def abort(self) -> None:
+        """End the session at once; frames in flight are abandoned. Does nothing if it has ended.
+
+        Waits for the closing handshake, at most for the connection's close timeout. Cancelling it stops the waiting.
+        """
+        if self._closed is None and self._error is None:
+            self._error = SessionEnded("The session was aborted")
+            self._error_was_raised = True
+        await self._socket.close(_GOING_AWAY)
+        await asyncio.wait([self._reader])
+
+    async def _leave(self) -> None:
+        """End in order a session nobody ended; an error that nobody has been told is raised."""
+        if self._closed is None and not self._error_was_raised:
+            await self.close()
+
+    # Writing
+
+    def _message(self, jpeg: bytes, captured_us: int | None) -> bytes:
+        if not self.started.options.timestamps:
+            if captured_us is not None:
+                raise ValueError("captured_us needs a session with timestamps=True")
+            return jpeg
+        if captured_us is None:
+            captured_us = time.monotonic_ns() // 1000
+        if not 0 <= captured_us < 1 << 8 * TIMESTAMP_BYTES:
+            raise ValueError(f"captured_us must fit in {TIMESTAMP_BYTES} bytes, unsigned: {captured_us}")
+        return captured_us.to_bytes(TIMESTAMP_BYTES, "big") + jpeg
+
+    def _transmit(self, message: bytes) -> int:
+        # `broadcast` writes without waiting, so a frame is either sent and counted or neither, whoever is cancelled.
+        # What it may leave in the write buffer is bounded by the credit.
+        broadcast([self._socket], message)
+        return self._ledger.sent()
+
+    def _write_json(self, message: Mapping[str, Any]) -> None:
+        # On a connection about to close nothing is written; the reader then ends whoever waits for an answer.
+        broadcast([self._socket], json.dumps(message))
+
+    def _require_open(self) -> None:
+        if self._error is not None:
+            self._raise_error(self._error)
+        if self._closing or self._closed is not None:
+            raise SessionEnded("The session is closed")
+
+    def _raise_error(self, error: TimeConvClientError) -> NoReturn:
+        self._error_was_raised = True
+        raise error
+
+    async def _ended(self) -> None:
+        """Wait until the connection is closed; raise what ended it, if it was no ``session.closed``."""
+        if self._socket.state is not State.OPEN:
+            # A peer that never closes its end of TCP is given up after the close timeout.
+            await self._socket.close()
+        await asyncio.wait([self._reader])
+        if self._error is not None:
+            self._raise_error(self._error)
+
+    # Reading
+
+    async def _read(self) -> None:
+        last: ServerMessage | None = None
+        try:
+            while not isinstance(last, SessionClosed):
+                last = parse_message(await self._socket.recv(decode=False))
+                self._take(last)
+                await self._room_for_events()
+        except ConnectionClosed as closed:
+            self._end(ending(closed, last))
+        except ProtocolMismatch as mismatch:
+            self._end(mismatch)
+        finally:
+            # Whatever stopped the reading: nobody may go on waiting for it.
+            self._end(SessionEnded("The session was aborted"))
+            await self._socket.close()
+
+    def _take(self, message: ServerMessage) -> None:
+        match message:
+            case Prediction() | FrameOutcome() | FramesOutcome():
+                self._ledger.answered(message)
+                self._may_send.set()
+            case SessionUpdated():
+                self._settle_update(message)
+            case ErrorMessage():
+                self._settle_update(
+                    UpdateRefused(
+                        message.code,
+                        message.message,
+                        retryable=message.retryable,
+                        retry_after_ms=message.retry_after_ms,
+                    )
+                )
+            case SessionClosed():
+                self._closed = message
+                self._end(SessionEnded("The session is closed"))
+            case SessionStarted():
+                raise ProtocolMismatch("A second session.started came")
+            case _:
+                pass
+        self._events.append(message)
+        self._event_came.set()
+
+    def _settle_update(self, answer: SessionUpdated | UpdateRefused) -> None:
+        """The service answers text messages in order, so the answer is for the oldest update, if there is any."""
+        if not self._updates:
+            return
+        update = self._updates.popleft()
+        if update.done():
+            return
+        if isinstance(answer, UpdateRefused):
+            update.set_exception(answer)
+        else:
+            update.set_result(answer)
+
+    async def _room_for_events(self) -> None:
+        while len(self._events) >= EVENT_BUFFER and not self._closing and self._socket.state is State.OPEN:
+            self._event_taken.clear()
+            wakers = {
+                asyncio.ensure_future(self._event_taken.wait()),
+                asyncio.ensure_future(self._socket.wait_closed()),
+            }
+            try:
+                await asyncio.wait(wakers, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waker in wakers:
+                    waker.cancel()
+
+    def _end(self, error: TimeConvClientError) -> None:
+        """Wake everybody; ``error`` is the reason unless there is one, or the session was closed in order."""
+        if self._closed is None and self._error is None:
+            self._error = error
+        for update in self._updates:
+            if not update.done():
+                update.set_exception(self._error or error)
+        self._updates.clear()
+        self._may_send.set()
+        self._event_came.set()
+
+
+def ending(closed: ConnectionClosed, last: ServerMessage | None) -> SessionError | ConnectionLost:
+    """Why a connection ended: what an ``error`` said, if that was the last message, else its close code alone."""
+    close_code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (_NO_CLOSE_FRAME, "")
+    if isinstance(last, ErrorMessage):
+        return SessionError(
+            last.code,
+            last.message,
+            close_code=close_code,
+            retryable=last.retryable,
+            retry_after_ms=last.retry_after_ms,
+        )
+    return ConnectionLost(close_code, reason)

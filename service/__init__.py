@@ -1,0 +1,3 @@
+"""TimeConv: a streaming inference microservice for facial expression."""
+
+__version__ = "0.1.0"

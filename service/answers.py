@@ -1,0 +1,129 @@
+"""From what became of a frame to the message that says it; the stream and the REST prediction share it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
+
+from service.errors import RunnerFailed
+from service.inference.models import LoadedNetwork
+from service.inference.scheduler import Dropped, Fate
+from service.protocol import FaceResult, FrameOutcome, Outcome, Prediction, Quality, Timing
+from service.vision.boxes import Box
+from service.vision.look import Sighting, StageTimes
+from service.vision.quality import crop_quality
+
+_OUTCOMES: dict[Dropped, Outcome] = {
+    Dropped.REPLACED: Outcome.SUPERSEDED,
+    Dropped.EXPIRED: Outcome.EXPIRED,
+    Dropped.FULL: Outcome.OVERLOADED,
+    Dropped.STUCK: Outcome.FAILED,
+    Dropped.CLOSING: Outcome.ABANDONED,
+}
+
+# Six decimals are more than a float32 of a softmax holds and keep the JSON short; times are honest to a microsecond.
+_PROBABILITY_DIGITS = 6
+_PIXEL_DIGITS = 2
+_MS_DIGITS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is said of a frame: its outcome, details, and for a prediction the face and its scores."""
+
+    outcome: Outcome
+    detail: dict[str, Any] = field(default_factory=dict)
+    faces: tuple[FaceResult, ...] = ()
+    batch_size: int = 0
+
+
+def answer_of(fate: Fate, network: LoadedNetwork, sighting: Sighting, face_id: int, times: StageTimes) -> Answer:
+    """The answer for a window, from its fate; ``times`` gets queue and infer."""
+    if isinstance(fate, RunnerFailed):
+        return Answer(Outcome.FAILED, {"reason": "engine"})
+    if isinstance(fate, Dropped):
+        return Answer(_OUTCOMES[fate], {"reason": fate.value} if fate is Dropped.STUCK else {})
+    times.queue, times.infer = fate.queue_s, fate.infer_s
+    face = face_result(network, sighting, face_id, fate.probabilities)
+    return Answer(Outcome.PREDICTION, faces=(face,), batch_size=fate.batch_size)
+
+
+def face_result(
+    network: LoadedNetwork, sighting: Sighting, face_id: int, probabilities: NDArray[np.float32]
+) -> FaceResult:
+    """A face and its emotion from ``probabilities`` [classes]."""
+    values = [round(value, _PROBABILITY_DIGITS) for value in probabilities.tolist()]
+    by_label = dict(zip(network.labels, values, strict=True))
+    best = int(probabilities.argmax())
+    quality = crop_quality(sighting.crop)
+    return FaceResult(
+        id=face_id,
+        box=_rounded(sighting.box),
+        crop_box=_rounded(sighting.crop_box),
+        score=round(sighting.score, _PROBABILITY_DIGITS),
+        state="ready",
+        emotion=network.labels[best],
+        probabilities=by_label,
+        smoothed=by_label,
+        raw_emotion=network.labels[best],
+        uncertain=bool(probabilities[best] < network.uncertain_below),
+        quality=Quality(
+            size=round(sighting.crop_box.w, _PIXEL_DIGITS),
+            brightness=round(quality.brightness, _MS_DIGITS),
+            sharpness=round(quality.sharpness, _MS_DIGITS),
+        ),
+    )
+
+
+def filling(frames_needed: int, box: Box) -> Answer:
+    """The answer for a face whose window is not full yet."""
+    return Answer(Outcome.WINDOW_FILLING, {"frames_needed": frames_needed, "box": _rounded(box)})
+
+
+def message_of(
+    answer: Answer,
+    *,
+    seq: int,
+    age_s: float,
+    total_s: float,
+    times: StageTimes,
+    captured_us: int | None = None,
+    repeated: bool | UnsetType = UNSET,
+) -> Prediction | FrameOutcome:
+    """The message that gives a frame its answer."""
+    age_ms = round(age_s * 1e3, _MS_DIGITS)
+    captured = UNSET if captured_us is None else captured_us
+    if answer.outcome is not Outcome.PREDICTION:
+        return FrameOutcome(seq=seq, outcome=answer.outcome, age_ms=age_ms, captured_us=captured, detail=answer.detail)
+    return Prediction(
+        seq=seq,
+        age_ms=age_ms,
+        captured_us=captured,
+        faces=answer.faces,
+        timing_ms=_timing(times, total_s),
+        batch_size=answer.batch_size,
+        repeated=repeated,
+    )
+
+
+def _timing(times: StageTimes, total_s: float) -> Timing:
+    return Timing(
+        wait=round(times.wait * 1e3, _MS_DIGITS),
+        decode=round(times.decode * 1e3, _MS_DIGITS),
+        detect=round(times.detect * 1e3, _MS_DIGITS),
+        crop=round(times.crop * 1e3, _MS_DIGITS),
+        queue=round(times.queue * 1e3, _MS_DIGITS),
+        infer=round(times.infer * 1e3, _MS_DIGITS),
+        total=round(total_s * 1e3, _MS_DIGITS),
+    )
+
+
+def _rounded(box: Box) -> tuple[float, float, float, float]:
+    return (
+        round(box.x, _PIXEL_DIGITS),
+        round(box.y, _PIXEL_DIGITS),
+        round(box.w, _PIXEL_DIGITS),
+        round(box.h, _PIXEL_DIGITS),
+    )

@@ -1,0 +1,1 @@
+"""Thin endpoints: they parse, hand down and encode."""

@@ -1,0 +1,43 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.engine import Engine
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", summary="Whether every worker lives and moves; 503 calls for a restart")
+async def healthz(request: Request) -> JSONResponse:
+    """By what each worker is at, not by whether the event loop answers."""
+    engine: Engine = request.app.state.engine
+    healthy = not engine.watchdog.stuck
+    body = {"healthy": healthy, "workers": [asdict(state) for state in engine.pool.states()]}
+    return JSONResponse(body, status_code=200 if healthy else 503)
+
+
+@router.get("/readyz", summary="Whether to send clients here, and what is really in use")
+async def readyz(request: Request) -> JSONResponse:
+    """Ready once the default network is loaded and warmed, and while no worker is stuck."""
+    engine: Engine = request.app.state.engine
+    ready = not engine.watchdog.stuck
+    device = engine.networks.device
+    body = {
+        "ready": ready,
+        "model": engine.default.lane,
+        "device": device.name,
+        "detector": engine.look.detector.name,
+        "warnings": [] if device.fallback is None else [f"device=auto runs on the CPU: {device.fallback}"],
+    }
+    return JSONResponse(body, status_code=200 if ready else 503)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Text exposition format."""
+    engine: Engine = request.app.state.engine
+    return Response(engine.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

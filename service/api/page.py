@@ -1,0 +1,44 @@
+"""The page at ``/``: plain files, nothing from other hosts."""
+
+from functools import cache
+from importlib.resources import files
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+router = APIRouter(include_in_schema=False)
+
+_TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:;"
+    " connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@cache
+def _pages() -> dict[str, tuple[bytes, str]]:
+    """Name, content and media type of every file of the page."""
+    return {
+        file.name: (file.read_bytes(), _TYPES[file.name.rpartition(".")[2]])
+        for file in files("service").joinpath("web").iterdir()
+        if file.is_file()
+    }
+
+
+@router.get("/")
+async def index() -> Response:
+    """The page itself."""
+    return await part("index.html")
+
+
+@router.get("/page/{name}")
+async def part(name: str) -> Response:
+    """A style sheet or script of the page."""
+    found = _pages().get(name)
+    if found is None:
+        return Response(status_code=404)
+    content, media_type = found
+    return Response(content, media_type=media_type, headers=_HEADERS)

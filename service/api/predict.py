@@ -1,0 +1,160 @@
+"""``POST /v1/predict``: one window over REST. The upload is held in memory and never touches the disk."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from msgspec import Struct
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service import protocol
+from service.engine import Engine
+from service.errors import BadBody, TimedOut, TooLarge
+from service.inference.models import LoadedNetwork
+from service.predict import PredictCall
+from service.protocol import FrameOutcome, Prediction, PredictOptions
+from service.vision.window import FRAMES
+
+router = APIRouter(prefix="/v1", tags=["prediction"])
+
+_BASE64_GROWTH = 4 / 3
+_ENVELOPE_BYTES = 16_384
+"""Room for boundaries, part headers and JSON around the pictures."""
+
+(_ANSWER_REF, _OUTCOME_REF), COMPONENTS = msgspec.json.schema_components(
+    [Prediction, FrameOutcome], ref_template="#/components/schemas/{name}"
+)
+"""OpenAPI schemas of the answers, which FastAPI cannot read off types of msgspec."""
+
+_PICTURE = {"type": "string", "format": "binary"}
+_FRAMES_AS_FILES = {"type": "array", "items": _PICTURE, "minItems": 1, "maxItems": FRAMES}
+_FRAMES_AS_BASE64 = {"type": "array", "items": {"type": "string", "format": "byte"}, "minItems": 1, "maxItems": FRAMES}
+_OPENAPI: dict[str, Any] = {
+    "parameters": [
+        {"name": "model", "in": "query", "schema": {"type": "string"}, "description": "`name` or `name@version`"},
+        {"name": "region", "in": "query", "schema": {"enum": ["detect", "whole"], "default": "detect"}},
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["frames"], "properties": {"frames": _FRAMES_AS_FILES}}
+            },
+            "application/json": {
+                "schema": {"type": "object", "required": ["frames"], "properties": {"frames": _FRAMES_AS_BASE64}}
+            },
+            "image/jpeg": {"schema": _PICTURE},
+        },
+    },
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A prediction, or which frame shows no face",
+        "content": {"application/json": {"schema": {"oneOf": [_ANSWER_REF, _OUTCOME_REF]}}},
+    },
+    413: {"description": "Too many bytes or pixels"},
+    422: {"description": "A bad option, body or picture (`index` says which)"},
+    503: {"description": "Overloaded; try again after `Retry-After`"},
+    504: {"description": "No answer within the deadline"},
+}
+
+
+class PredictBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """JSON body: JPEGs in base64, oldest first."""
+
+    frames: list[bytes]
+
+
+@router.post(
+    "/predict",
+    summary="Emotion of five frames, or of one",
+    response_class=Response,
+    responses=_RESPONSES,
+    openapi_extra=_OPENAPI,
+)
+async def predict(request: Request) -> Response:
+    """Five JPEGs in order (multipart ``frames``, or base64 in JSON), or one that stands for all five."""
+    engine: Engine = request.app.state.engine
+    with engine.predict_places.place():
+        options = protocol.parse_predict_query(request.query_params.multi_items())
+        frames = await _frames(request, engine.settings.max_frame_bytes)
+        network = await engine.network(options.model)
+        message = await _answer(engine, frames, options, network)
+    engine.metrics.predicted(message.outcome if isinstance(message, FrameOutcome) else "prediction")
+    return Response(protocol.encode(message), media_type="application/json")
+
+
+async def _answer(
+    engine: Engine, frames: list[bytes], options: PredictOptions, network: LoadedNetwork
+) -> Prediction | FrameOutcome:
+    answer: asyncio.Future[Prediction | FrameOutcome] = asyncio.get_running_loop().create_future()
+    call = PredictCall(frames, options, network, look=engine.look, answer=answer, clock=engine.clock)
+    timeout_ms = engine.settings.predict_timeout_ms
+    engine.pool.ready(call, "predict")
+    try:
+        return await asyncio.wait_for(answer, timeout_ms / 1000)
+    except TimeoutError as error:
+        raise TimedOut(f"No answer within {timeout_ms} ms") from error
+    finally:
+        engine.pool.leave(call, call)
+
+
+async def _frames(request: Request, max_frame_bytes: int) -> list[bytes]:
+    """The JPEGs of a request: one, or five.
+
+    Raises:
+        TooLarge: more bytes than five of the largest frames; the rest is not read.
+        BadBody: another content type, a damaged body, or another number of pictures.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        frames = await _multipart(request, FRAMES * max_frame_bytes + _ENVELOPE_BYTES)
+    elif kind == "application/json":
+        frames = await _json(request, int(_BASE64_GROWTH * FRAMES * max_frame_bytes) + _ENVELOPE_BYTES)
+    elif kind == "image/jpeg":
+        frames = [b"".join([chunk async for chunk in _limited(request, max_frame_bytes)])]
+    else:
+        raise BadBody(f"Send multipart/form-data, application/json or image/jpeg, not {kind or 'an untyped body'}")
+    if len(frames) not in (1, FRAMES):
+        raise BadBody(f"Send {FRAMES} frames, or one that stands for all; these are {len(frames)}")
+    return frames
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body in pieces, up to ``max_bytes``."""
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > max_bytes:
+            raise TooLarge(f"The body has more than {max_bytes} bytes")
+        yield chunk
+
+
+async def _json(request: Request, max_bytes: int) -> list[bytes]:
+    body = b"".join([chunk async for chunk in _limited(request, max_bytes)])
+    try:
+        return msgspec.json.decode(body, type=PredictBody).frames
+    except msgspec.DecodeError as error:
+        raise BadBody(f"Not the JSON of a prediction: {error}") from error
+
+
+async def _multipart(request: Request, max_bytes: int) -> list[bytes]:
+    parser = MultiPartParser(request.headers, _limited(request, max_bytes), max_files=2 * FRAMES, max_fields=FRAMES)
+    parser.spool_max_size = max_bytes  # What is under it stays in memory, and the stream ends before it.
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise BadBody(f"Not a multipart body: {error.message}") from error
+    try:
+        if unknown := set(form) - {"frames"}:
+            raise BadBody(f"Unknown parts: {', '.join(sorted(unknown))}; the pictures are called frames")
+        parts = form.getlist("frames")
+        if not all(isinstance(part, UploadFile) for part in parts):
+            raise BadBody("A part called frames is no file; give it a file name")
+        return [await part.read() for part in parts if isinstance(part, UploadFile)]
+    finally:
+        await form.close()

@@ -1,0 +1,245 @@
+"""WebSocket ``/v1/stream``: the conversation of one session, see ``docs/protocol.md``."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from dataclasses import dataclass
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from msgspec import structs
+
+from service import protocol
+from service.api.problems import problem
+from service.engine import Engine
+from service.errors import AtCapacity, BadMessage, BadOption, TimeConvError
+from service.inference.models import LoadedNetwork
+from service.protocol import Options, ServerMessage, SessionClose
+from service.session import Session
+from service.vision.window import CROP_SIDE, FRAMES
+
+log = logging.getLogger(__name__)
+
+router = APIRouter()
+
+_GOODBYE_S = 1.0
+"""How long a client gets to take the error that ends its session."""
+
+
+@router.websocket("/v1/stream")
+async def stream(websocket: WebSocket) -> None:
+    """Serve one session, from the upgrade to the close."""
+    engine: Engine = websocket.app.state.engine
+    try:
+        with engine.session_places.place():
+            offered = websocket.scope["subprotocols"]
+            await websocket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
+            await _converse(engine, websocket, offered)
+    except AtCapacity as error:
+        engine.metrics.refused(error.code)
+        await websocket.send_denial_response(problem(error))
+    except WebSocketDisconnect:
+        log.debug("A client went away during the opening")
+
+
+async def _converse(engine: Engine, websocket: WebSocket, offered: list[str]) -> None:
+    wire = Wire(engine, websocket)
+    try:
+        if offered and protocol.SUBPROTOCOL not in offered:
+            raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
+        options = protocol.parse_query(websocket.query_params.multi_items())
+        network = await engine.network(options.model)
+    except TimeConvError as error:
+        engine.metrics.refused(error.code)
+        await wire.end(error)
+        return
+    connection = StreamConnection(engine, wire, options, network)
+    with engine.sessions.connected(connection):
+        await connection.run()
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Messages on a WebSocket."""
+
+    engine: Engine
+    websocket: WebSocket
+
+    async def send(self, message: ServerMessage) -> None:
+        """Encode and send; waits while the client's buffer is over its mark.
+
+        Raises:
+            WebSocketDisconnect: the client is gone.
+        """
+        await self.websocket.send({"type": "websocket.send", "text": protocol.encode(message).decode()})
+
+    async def end(self, error: TimeConvError) -> None:
+        """Say why, and close; a client that does not take it in time is cut off."""
+        with contextlib.suppress(TimeoutError, WebSocketDisconnect):
+            async with asyncio.timeout(_GOODBYE_S):
+                await self.send(protocol.error_message(error))
+                await self.websocket.close(error.close_code, error.code)
+
+
+class StreamConnection:
+    """One session on its WebSocket: a task that receives, a task that sends, and a way to end both from outside."""
+
+    def __init__(self, engine: Engine, wire: Wire, options: Options, network: LoadedNetwork) -> None:
+        """Nothing is sent before `run`."""
+        self._engine = engine
+        self._wire = wire
+        self._finished = False
+        self._outgoing = asyncio.Event()
+        self._room = asyncio.Event()
+        self._expelled: asyncio.Future[TimeConvError] = asyncio.get_running_loop().create_future()
+        self.session = Session(
+            secrets.token_urlsafe(12),
+            options,
+            network,
+            look=engine.look,
+            gap_reset_s=engine.settings.gap_reset_ms / 1000,
+            max_frame_bytes=engine.settings.max_frame_bytes,
+            observer=engine.metrics,
+            on_change=self._wake,
+            clock=engine.clock,
+        )
+
+    def expel(self, error: TimeConvError) -> None:
+        """End the session with ``error``, soon."""
+        if not self._expelled.done():
+            self._expelled.set_result(error)
+
+    async def run(self) -> None:
+        """Converse until one side ends it, then leave nothing behind."""
+        reason = "disconnected"
+        try:
+            await self._wire.send(self._started())
+            reason = await self._converse()
+        except* WebSocketDisconnect:
+            pass
+        except* TimeConvError as errors:
+            error = errors.exceptions[0]
+            assert isinstance(error, TimeConvError)
+            reason = error.code
+            await self._wire.end(error)
+        finally:
+            self._engine.pool.leave(self.session, self.session)
+            self.session.close()
+            self._engine.metrics.session_ended(reason)
+            log.info(
+                "Session ended",
+                extra={
+                    "session": self.session.identity,
+                    "reason": reason,
+                    "model": self.session.network.lane,
+                    "received": self.session.received,
+                    **{outcome.value: count for outcome, count in self.session.outcomes.items()},
+                },
+            )
+
+    async def _converse(self) -> str:
+        async with asyncio.TaskGroup() as group:
+            sender = group.create_task(self._send_all())
+            watcher = group.create_task(self._raise_when_expelled())
+            await self._receive_all()
+            self._finished = True
+            self._wake()
+            await sender
+            watcher.cancel()
+        await self._wire.send(protocol.SessionClosed(totals=self.session.totals()))
+        await self._wire.websocket.close(1000)
+        return "closed"
+
+    async def _raise_when_expelled(self) -> None:
+        raise await self._expelled
+
+    async def _receive_all(self) -> None:
+        """Receive until the client says `session.close`."""
+        while True:
+            while not self.session.has_room:
+                self._room.clear()
+                await self._room.wait()
+            message = await self._wire.websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message["code"])
+            if (frame := message.get("bytes")) is not None:
+                self.session.receive(frame)
+                self._give_turn()
+            elif not await self._text(message["text"]):
+                return
+
+    async def _text(self, text: str) -> bool:
+        """Act on a text message; False for `session.close`. A bad one is answered, and changes nothing."""
+        try:
+            message = protocol.parse_text(text)
+            if isinstance(message, SessionClose):
+                return False
+            options = protocol.updated(self.session.options, message.options)
+            network = await self._engine.network(options.model)
+        except (BadMessage, BadOption, TimeConvError) as error:
+            await self._wire.send(protocol.error_message(error))
+            return True
+        self.session.update(options, network)
+        await self._wire.send(protocol.SessionUpdated(options=options, from_seq=self.session.received))
+        return True
+
+    async def _send_all(self) -> None:
+        """Send answers until the client has said `session.close` and has every answer."""
+        while True:
+            while (message := self.session.next_message()) is not None:
+                await self._send(message)
+                self.session.sent()
+            if self._finished and self.session.is_settled:
+                return
+            self._outgoing.clear()
+            await self._outgoing.wait()
+
+    async def _send(self, message: ServerMessage) -> None:
+        clock = self._engine.clock
+        start_s = clock()
+        text = protocol.encode(message).decode()
+        encoded_s = clock()
+        # Sending waits only while the transport's buffer is over its mark; then, and only then, this callback runs.
+        blocking = asyncio.get_running_loop().call_soon(self.session.block)
+        try:
+            await self._wire.websocket.send({"type": "websocket.send", "text": text})
+        finally:
+            blocking.cancel()
+            if self.session.blocked_since_s is not None:
+                self.session.unblock()
+                self._give_turn()
+        if isinstance(message, protocol.Prediction):
+            self._engine.metrics.message_sent(encoded_s - start_s, clock() - encoded_s)
+
+    def _give_turn(self) -> None:
+        if self.session.has_frames:
+            self._engine.pool.ready(self.session, "stream")
+
+    def _wake(self) -> None:
+        self._outgoing.set()
+        self._room.set()
+
+    def _started(self) -> protocol.SessionStarted:
+        session, settings = self.session, self._engine.settings
+        geometry = session.network.geometry
+        return protocol.SessionStarted(
+            session=session.identity,
+            model=session.network.name,
+            version=session.network.version,
+            labels=session.network.labels,
+            window=FRAMES,
+            crop=protocol.CropInfo(
+                size=CROP_SIDE,
+                detector=self._engine.look.detector.name,
+                scale=geometry.scale,
+                dx=geometry.dx,
+                dy=geometry.dy,
+            ),
+            limits=protocol.Limits(
+                max_frame_bytes=settings.max_frame_bytes,
+                max_frame_pixels=settings.max_frame_pixels,
+                gap_reset_ms=settings.gap_reset_ms,
+            ),
+            options=structs.replace(session.options, model=session.network.lane),
+            max_in_flight=protocol.MAX_IN_FLIGHT[session.options.freshness],
+        )

@@ -1,0 +1,152 @@
+"""The engine of one process: detector, networks, workers and sessions, opened in order and closed in reverse."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import cv2
+
+from service.errors import AtCapacity, DeviceUnavailable, Overloaded
+from service.inference.artifact import ModelStore
+from service.inference.device import choose_device
+from service.inference.models import LoadedNetwork, Networks
+from service.inference.runner import OnnxDetector
+from service.inference.scheduler import Scheduler
+from service.inference.workers import WorkerPool
+from service.outbox import Outbox
+from service.places import Places
+from service.sessions import Sessions
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.vision.detect import BlazeFace, Detector, Haar, YuNet
+from service.vision.look import Look
+from service.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the endpoints work with. ``default`` is the network of a session that names none."""
+
+    settings: Settings
+    metrics: Metrics
+    networks: Networks
+    default: LoadedNetwork
+    look: Look
+    pool: WorkerPool
+    sessions: Sessions
+    session_places: Places
+    predict_places: Places
+    watchdog: Watchdog
+    clock: Callable[[], float]
+
+    async def network(self, spec: str) -> LoadedNetwork:
+        """The network of a ``model`` option; one that is not loaded is loaded beside the event loop.
+
+        Raises:
+            UnknownModel, ModelDamaged: see `Networks.load`.
+        """
+        if not spec:
+            return self.default
+        loaded = self.networks.ready(spec)
+        return loaded if loaded is not None else await asyncio.to_thread(self.networks.load, spec)
+
+
+def open_detector(settings: Settings, store: ModelStore) -> Detector:
+    """The detector of the settings.
+
+    Raises:
+        DeviceUnavailable: YuNet without its file.
+        UnknownModel, ModelDamaged: BlazeFace is not in the model store as it should be.
+    """
+    if settings.detector == "haar":
+        return Haar()
+    if settings.detector == "yunet":
+        if settings.yunet_file is None or not settings.yunet_file.is_file():
+            raise DeviceUnavailable(
+                f"detector=yunet needs yunet_file, an ONNX file; there is none at {settings.yunet_file}"
+            )
+        return YuNet(settings.yunet_file)
+    return BlazeFace(OnnxDetector(store.find("blazeface-short", "detector")))
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: Settings, *, exit_process: Callable[[int], None], clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Engine]:
+    """Open all parts, with the default network loaded and warmed; on the way out close them in reverse.
+
+    Raises:
+        TimeConvError: a part cannot be had; the message says which and why.
+    """
+    cv2.setNumThreads(1)
+    metrics = Metrics()
+    store = ModelStore(settings.model_store)
+    device = choose_device(settings.device)
+    metrics.device_chosen(device)
+    if device.fallback is not None:
+        log.warning("device=auto runs on the CPU: %s", device.fallback)
+    detector = open_detector(settings, store)
+    scheduler = Scheduler(max_waiting=settings.max_waiting_windows, hold_s=settings.batch_hold_ms / 1000)
+    pool = WorkerPool(
+        scheduler,
+        workers=settings.workers,
+        post=Outbox(asyncio.get_running_loop()).post,
+        observer=metrics,
+        clock=clock,
+    )
+    networks = Networks(
+        store,
+        device=device,
+        detector=settings.detector,
+        max_batch=settings.max_batch,
+        batch_budget_s=settings.batch_budget_ms / 1000,
+        open_lane=pool.add_lane,
+    )
+    default = await asyncio.to_thread(networks.load, settings.model)
+    sessions = Sessions(
+        blocked_timeout_s=settings.blocked_timeout_ms / 1000,
+        idle_timeout_s=settings.idle_timeout_ms / 1000,
+        clock=clock,
+    )
+    metrics.watch_sessions(lambda: sessions.active, lambda: sessions.blocked)
+    metrics.watch_queues(lambda: pool.waiting_turns, lambda: pool.waiting_windows, lambda: sessions.in_flight)
+    look = Look(detector, max_bytes=settings.max_frame_bytes, max_pixels=settings.max_frame_pixels, clock=clock)
+    watchdog = Watchdog(pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process)
+    pool.start()
+    watching = asyncio.create_task(watchdog.run())
+    try:
+        yield Engine(
+            settings=settings,
+            metrics=metrics,
+            networks=networks,
+            default=default,
+            look=look,
+            pool=pool,
+            sessions=sessions,
+            session_places=Places(settings.max_sessions, _at_capacity),
+            predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),
+            watchdog=watchdog,
+            clock=clock,
+        )
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        if not await asyncio.to_thread(pool.close, CLOSE_TIMEOUT_S):
+            log.error("A worker did not end within %g s", CLOSE_TIMEOUT_S)
+
+
+def _at_capacity(limit: int) -> AtCapacity:
+    return AtCapacity(f"{limit} sessions are connected, which is as many as this service takes")
+
+
+def _too_many_predictions(limit: int) -> Overloaded:
+    return Overloaded(f"{limit} predictions are in work, which is as many as this service takes")

@@ -1,0 +1,183 @@
+"""Every error the service can answer with, in one tree.
+
+TimeConvError
+├── BadRequest                 the caller can mend it
+│   ├── BadOption              an unknown or impossible session option
+│   ├── UnknownModel           no such model or version in the store
+│   ├── BadMessage             a text message that is not of the protocol
+│   ├── BadImage               bytes that are no picture we take, with a ``reason``
+│   │   └── ImageTooLarge      more bytes or pixels than the limits allow
+│   ├── BadBody                a REST body that is not a prediction's
+│   ├── TooLarge               a REST body over its limit
+│   ├── FrameRefused           one frame of a REST call is bad; says which
+│   ├── SlowReader             the client does not read its answers
+│   └── IdleTimeout            nothing was said for too long
+├── Unavailable                true now, perhaps not in a moment
+│   ├── Overloaded             a bounded queue is full
+│   ├── AtCapacity             as many sessions as the settings allow
+│   ├── TimedOut               no answer within the deadline
+│   └── GoingAway              the service is stopping
+└── EngineError                our fault
+    ├── RunnerFailed           the network raised, or answered nonsense
+    ├── ModelDamaged           a model file that is not what its manifest says
+    └── DeviceUnavailable      the device that was asked for cannot be had
+
+Each class owns its wire ``code``, WebSocket ``close_code`` (RFC 6455, section 7.4), HTTP ``status`` and whether
+trying the same thing again may help; the code is the label in metrics too.
+"""
+
+from typing import ClassVar
+
+
+class TimeConvError(Exception):
+    """Base of all errors of the service; ``str(error)`` is fit to be shown to the caller."""
+
+    code: ClassVar[str] = "internal"
+    close_code: ClassVar[int] = 1011
+    status: int = 500
+    retryable: ClassVar[bool] = False
+    retry_after_ms: ClassVar[int | None] = None
+
+
+class BadRequest(TimeConvError):
+    """The request cannot be served as it is; the caller can mend it."""
+
+    code = "bad_request"
+    close_code = 1008
+    status = 422
+
+
+class BadOption(BadRequest):
+    """An option is unknown, out of range, or impossible together with another."""
+
+    code = "bad_option"
+
+
+class UnknownModel(BadRequest):
+    """The model store has no such network, or not in that version."""
+
+    code = "unknown_model"
+
+
+class BadMessage(BadRequest):
+    """A text message that is not JSON of the protocol."""
+
+    code = "bad_message"
+
+
+class BadImage(BadRequest):
+    """Bytes that are not a JPEG the service can read.
+
+    ``reason`` is one of ``empty``, ``timestamp_missing``, ``not_jpeg``, ``corrupt``, ``unsupported``, ``too_large``.
+    """
+
+    code = "bad_image"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ImageTooLarge(BadImage):
+    """A picture of more bytes or pixels than the limits allow; it was not decoded."""
+
+    status = 413
+
+    def __init__(self, message: str) -> None:
+        super().__init__("too_large", message)
+
+
+class BadBody(BadRequest):
+    """A REST body of another type, damaged, or with another number of frames."""
+
+    code = "bad_body"
+
+
+class TooLarge(BadRequest):
+    """A REST body over its limit; it was not read to its end."""
+
+    code = "too_large"
+    status = 413
+
+
+class FrameRefused(BadRequest):
+    """The frame at ``index`` of a REST call is not a picture we take; ``reason`` as in `BadImage`."""
+
+    code = "bad_image"
+
+    def __init__(self, index: int, error: BadImage) -> None:
+        super().__init__(f"Frame {index}: {error}")
+        self.index = index
+        self.reason = error.reason
+        self.status = error.status
+
+
+class SlowReader(BadRequest):
+    """The client has not read its answers for too long."""
+
+    code = "slow_reader"
+
+
+class IdleTimeout(BadRequest):
+    """Neither a frame nor an answer for too long."""
+
+    code = "idle_timeout"
+
+
+class Unavailable(TimeConvError):
+    """The service cannot answer now; the same request may succeed later."""
+
+    code = "unavailable"
+    close_code = 1013
+    status = 503
+    retryable = True
+    retry_after_ms = 1000
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full; nothing was queued."""
+
+    code = "overloaded"
+
+
+class AtCapacity(Unavailable):
+    """As many sessions are connected as the settings allow."""
+
+    code = "at_capacity"
+    retry_after_ms = 5000
+
+
+class TimedOut(Unavailable):
+    """The answer did not come within the deadline."""
+
+    code = "timeout"
+    status = 504
+
+
+class GoingAway(Unavailable):
+    """The service is stopping."""
+
+    code = "going_away"
+    close_code = 1001
+
+
+class EngineError(TimeConvError):
+    """The engine failed; the request was in order."""
+
+    code = "failed"
+
+
+class RunnerFailed(EngineError):
+    """The network raised, or returned a wrong shape or a number that is not finite."""
+
+
+class ModelDamaged(EngineError):
+    """A model file is missing, or is not what its manifest says."""
+
+    code = "model_damaged"
+
+
+class DeviceUnavailable(EngineError):
+    """The device that the settings ask for cannot be used; the message names what is missing."""
+
+    code = "device_unavailable"

@@ -1,0 +1,161 @@
+"""The model store: a folder of ``<model>/<version>/`` with ``model.onnx``, ``manifest.json`` and a model card.
+
+Nothing is served whose bytes are not what its manifest says (sha256).
+"""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from service.errors import ModelDamaged, UnknownModel
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+class Tensor(Struct, frozen=True):
+    """A named input or output; a dimension that is a string is free."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Crop(Struct, frozen=True):
+    """Crop geometry for one detector, see `service.vision.crop.CropGeometry`."""
+
+    scale: float
+    dx: float
+    dy: float
+
+
+class NetworkManifest(Struct, frozen=True, kw_only=True, tag_field="kind", tag="network"):
+    """An emotion network. ``uncertain_below``: a winner of less probability is called uncertain."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    input: Tensor
+    output: Tensor
+    labels: tuple[str, ...]
+    window: int
+    uncertain_below: float
+    crop: dict[str, Crop]
+    parameters: dict[str, int] = {}
+    scores: dict[str, Any] = {}
+
+
+class DetectorManifest(Struct, frozen=True, kw_only=True, tag_field="kind", tag="detector"):
+    """A face detector's network."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    input: Tensor
+    outputs: tuple[Tensor, ...]
+    source: str
+    license: str
+
+
+Manifest = NetworkManifest | DetectorManifest
+
+_decoder = msgspec.json.Decoder(Manifest)
+
+
+class Artifact(Struct, frozen=True):
+    """A model on disk: its manifest and the folder it lies in."""
+
+    manifest: Manifest
+    folder: Path
+
+    @property
+    def spec(self) -> str:
+        """``name@version``."""
+        return f"{self.manifest.name}@{self.manifest.version}"
+
+    def read(self) -> bytes:
+        """The model file, checked.
+
+        Raises:
+            ModelDamaged: it is missing, or its sha256 is not the manifest's.
+        """
+        path = self.folder / self.manifest.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelDamaged(f"{self.spec}: {path.name} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != self.manifest.sha256:
+            raise ModelDamaged(f"{self.spec}: the sha256 of {path.name} is not the manifest's")
+        return content
+
+
+class ModelStore:
+    """Models of a folder; manifests are read anew at each call, model files only by `Artifact.read`."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` holds ``<model>/<version>/manifest.json``."""
+        self._folder = folder
+
+    def artifacts(self, kind: Literal["network", "detector"]) -> list[Artifact]:
+        """All models of a kind, by name and version. A damaged one hides no other: it is logged and left out.
+
+        Raises:
+            ModelDamaged: there is no such folder.
+        """
+        found = []
+        for path in self._manifests():
+            try:
+                found.append(_artifact(path))
+            except ModelDamaged as error:
+                log.warning("Left out of the model store: %s", error)
+        wanted = NetworkManifest if kind == "network" else DetectorManifest
+        return sorted((artifact for artifact in found if isinstance(artifact.manifest, wanted)), key=_order)
+
+    def find(self, spec: str, kind: Literal["network", "detector"]) -> Artifact:
+        """The model ``name@version``, or the newest version of ``name``.
+
+        Raises:
+            UnknownModel: there is none; the message lists those there are.
+            ModelDamaged: its manifest cannot be read, or there is no such folder.
+        """
+        name, _, version = spec.partition("@")
+        matches = [
+            _artifact(path)
+            for path in self._manifests()
+            if path.parent.parent.name == name and version in ("", path.parent.name)
+        ]
+        wanted = NetworkManifest if kind == "network" else DetectorManifest
+        matches = sorted((artifact for artifact in matches if isinstance(artifact.manifest, wanted)), key=_order)
+        if not matches:
+            known = ", ".join(artifact.spec for artifact in self.artifacts(kind)) or "none"
+            raise UnknownModel(f"No {kind} {spec!r}; there are: {known}")
+        return matches[-1]
+
+    def _manifests(self) -> list[Path]:
+        if not self._folder.is_dir():
+            raise ModelDamaged(f"There is no model store at {self._folder}")
+        return sorted(self._folder.glob(f"*/*/{MANIFEST}"))
+
+
+def _artifact(path: Path) -> Artifact:
+    where = "/".join(path.parts[-3:])
+    try:
+        artifact = Artifact(_decoder.decode(path.read_bytes()), path.parent)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ModelDamaged(f"{where}: {error}") from error
+    if (artifact.manifest.name, artifact.manifest.version) != path.parts[-3:-1]:
+        raise ModelDamaged(f"{where} says it is {artifact.spec}")
+    return artifact
+
+
+def _order(artifact: Artifact) -> tuple[str, int, str]:
+    """By name, then version: whole numbers, as Triton's are; anything else comes before them."""
+    name, version = artifact.manifest.name, artifact.manifest.version
+    return (name, int(version), "") if version.isdecimal() else (name, -1, version)

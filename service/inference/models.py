@@ -1,0 +1,100 @@
+"""Networks that are loaded, each with a lane of its own: when first asked for, and off the event loop."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.errors import ModelDamaged
+from service.inference.artifact import Artifact, ModelStore, NetworkManifest
+from service.inference.batch import Runner
+from service.inference.device import Device
+from service.inference.runner import OnnxNetwork, largest_batch
+from service.vision.crop import CropGeometry
+from service.vision.window import CROP_SIDE, FRAMES
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedNetwork:
+    """A network that serves; ``lane`` is its ``name@version``, ``geometry`` that for the service's detector."""
+
+    name: str
+    version: str
+    lane: str
+    labels: tuple[str, ...]
+    uncertain_below: float
+    geometry: CropGeometry
+    max_batch: int
+
+
+class Networks:
+    """Loads networks and opens their lanes. Thread-safe; `load` blocks while a model is read and warmed."""
+
+    def __init__(
+        self,
+        store: ModelStore,
+        *,
+        device: Device,
+        detector: str,
+        max_batch: int,
+        batch_budget_s: float,
+        open_lane: Callable[[str, Runner, int], None],
+    ) -> None:
+        """``open_lane(name, runner, max_batch)`` makes a loaded network known to the workers."""
+        self.store = store
+        self.device = device
+        self._detector = detector
+        self._max_batch = max_batch
+        self._batch_budget_s = batch_budget_s
+        self._open_lane = open_lane
+        self._loading = threading.Lock()
+        self._by_spec: dict[str, LoadedNetwork] = {}
+
+    @property
+    def loaded(self) -> list[LoadedNetwork]:
+        """Networks that serve."""
+        return list({network.lane: network for network in self._by_spec.values()}.values())
+
+    def ready(self, spec: str) -> LoadedNetwork | None:
+        """The network of a spec that was loaded before; never blocks."""
+        return self._by_spec.get(spec)
+
+    def load(self, spec: str) -> LoadedNetwork:
+        """The network ``name`` or ``name@version``, loaded and warmed if it was not yet.
+
+        Raises:
+            UnknownModel: the store has none of that name.
+            ModelDamaged: its files are not what they should be, or it knows no geometry for this detector.
+        """
+        with self._loading:
+            if (network := self._by_spec.get(spec)) is None:
+                artifact = self.store.find(spec, "network")
+                network = self._by_spec.get(artifact.spec) or self._open(artifact)
+                self._by_spec[spec] = self._by_spec[artifact.spec] = network
+            return network
+
+    def _open(self, artifact: Artifact) -> LoadedNetwork:
+        manifest = artifact.manifest
+        assert isinstance(manifest, NetworkManifest)
+        geometry = manifest.crop.get(self._detector)
+        if geometry is None:
+            raise ModelDamaged(f"{artifact.spec} has no crop geometry for the detector {self._detector!r}")
+        if manifest.window != FRAMES:
+            raise ModelDamaged(f"{artifact.spec} takes windows of {manifest.window} frames, not {FRAMES}")
+        runner = OnnxNetwork(artifact, self.device)
+        batch = largest_batch(
+            runner, (FRAMES, CROP_SIDE, CROP_SIDE), limit=self._max_batch, budget_s=self._batch_budget_s
+        )
+        self._open_lane(artifact.spec, runner, batch)
+        log.info("Loaded %s on %s, batches up to %d", artifact.spec, self.device.name, batch)
+        return LoadedNetwork(
+            name=manifest.name,
+            version=manifest.version,
+            lane=artifact.spec,
+            labels=manifest.labels,
+            uncertain_below=manifest.uncertain_below,
+            geometry=CropGeometry(geometry.scale, geometry.dx, geometry.dy),
+            max_batch=batch,
+        )

@@ -1,0 +1,125 @@
+"""Networks of the model store in ONNX Runtime."""
+
+import time
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.errors import DeviceUnavailable, ModelDamaged, RunnerFailed
+from service.inference.artifact import Artifact, DetectorManifest, NetworkManifest, Tensor
+from service.inference.batch import Runner
+from service.inference.device import CPU_PROVIDER, Device
+
+_ORT_DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+_WARM_RUNS = 3
+
+
+def open_session(content: bytes, providers: Sequence[str]) -> ort.InferenceSession:
+    """An ONNX Runtime session at one thread, shared by all workers.
+
+    Every worker is a thread of its own; more threads inside a call would fight them for the cores, and spin while they
+    wait.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(content, options, providers=list(providers))
+
+
+class OnnxNetwork:
+    """An emotion network: a `service.inference.batch.Runner`; safe to call from several threads."""
+
+    def __init__(self, artifact: Artifact, device: Device) -> None:
+        """Load and check the model.
+
+        Raises:
+            ModelDamaged: the file is not what the manifest says.
+            DeviceUnavailable: ONNX Runtime does not run it on ``device``.
+        """
+        manifest = artifact.manifest
+        assert isinstance(manifest, NetworkManifest)
+        self._session = _open_checked(artifact, device.providers, [manifest.input], [manifest.output])
+        if device.providers[0] not in self._session.get_providers():
+            raise DeviceUnavailable(f"ONNX Runtime does not run {artifact.spec} on {device.name}")
+        self._input, self._outputs = manifest.input.name, [manifest.output.name]
+
+    def __call__(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities float32 [n, classes] of windows uint8 [n, 5, 48, 48].
+
+        Raises:
+            RunnerFailed: ONNX Runtime could not run them.
+        """
+        try:
+            return cast(NDArray[np.float32], self._session.run(self._outputs, {self._input: windows})[0])
+        except Exception as error:  # ONNX Runtime's errors have no common base.
+            raise RunnerFailed(f"{type(error).__name__}: {error}") from error
+
+
+class OnnxDetector:
+    """The network of BlazeFace, always on the CPU: it takes a millisecond, less than the way to a GPU and back."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Load and check the model.
+
+        Raises:
+            ModelDamaged: the file is not what the manifest says.
+        """
+        manifest = artifact.manifest
+        assert isinstance(manifest, DetectorManifest)
+        self._session = _open_checked(artifact, [CPU_PROVIDER], [manifest.input], manifest.outputs)
+        self._input = manifest.input.name
+        self._outputs = [output.name for output in manifest.outputs]
+
+    def __call__(self, images: NDArray[np.uint8], /) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Regressions and score logits of images; shapes as `service.vision.detect.BlazeFaceRunner` has them."""
+        regressions, logits = self._session.run(self._outputs, {self._input: images})
+        return cast(NDArray[np.float32], regressions), cast(NDArray[np.float32], logits)
+
+
+def largest_batch(runner: Runner, window_shape: Sequence[int], *, limit: int, budget_s: float) -> int:
+    """The largest batch up to ``limit`` that runs within ``budget_s``; warms every size on the way.
+
+    Sizes double, and the limit itself is tried: a batch's cost per window changes slowly between them.
+    """
+    largest = 1
+    for size in sorted({*(2**power for power in range(limit.bit_length())), limit}):
+        windows = np.zeros((size, *window_shape), np.uint8)
+        if _best_time_s(runner, windows) > budget_s:
+            break
+        largest = size
+    return largest
+
+
+def _best_time_s(runner: Runner, windows: NDArray[np.uint8]) -> float:
+    """Shortest of a few runs, so that a busy moment of the machine does not count."""
+    times = []
+    for _ in range(_WARM_RUNS):
+        start = time.perf_counter()
+        runner(windows)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _open_checked(
+    artifact: Artifact, providers: Sequence[str], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> ort.InferenceSession:
+    content = artifact.read()
+    try:
+        session = open_session(content, providers)
+    except Exception as error:  # ONNX Runtime's errors have no common base.
+        raise ModelDamaged(f"{artifact.spec}: ONNX Runtime cannot load it: {error}") from error
+    for ours, theirs in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
+        said = [(tensor.name, _ORT_DTYPES.get(tensor.dtype), _fixed(tensor.shape)) for tensor in ours]
+        found = [(tensor.name, tensor.type, _fixed(tensor.shape)) for tensor in theirs]
+        if sorted(said) != sorted(found):
+            raise ModelDamaged(f"{artifact.spec}: the manifest says {said}, the model has {found}")
+    return session
+
+
+def _fixed(shape: Sequence[int | str | None]) -> tuple[int, ...]:
+    """A shape with -1 for each free dimension."""
+    return tuple(size if isinstance(size, int) else -1 for size in shape)

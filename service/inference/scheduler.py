@@ -1,0 +1,331 @@
+"""What runs next: the frames of sessions in turn, and batches of the windows that came of them.
+
+No threads, no clock and no I/O: `service.inference.workers` owns the lock under which every method is called and the
+threads that carry the work out.
+
+There are two kinds of work. A *turn* takes one frame of a source (a session, a REST call) from bytes to a window. A
+*batch* runs waiting windows through a network. A worker that asks for work gets a batch
+
+- when no frame waits (a lone window leaves at once: there is no timer), or
+- when a full batch waits, or
+- when the oldest window has waited for ``hold_s``,
+
+and else the next frame. So windows leave together exactly when workers are busy anyway. The obvious rule, windows
+first, would make every batch at saturation a batch of one: the worker that made a window would always take it itself.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import Overloaded, RunnerFailed
+from service.inference.batch import Runner
+
+STREAM_TURNS_PER_PREDICT_TURN = 3
+"""REST is a class of its own: while both wait, it gets every fourth turn, however many sessions there are."""
+
+BatchReason = Literal["idle", "full", "held"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a network says of a window: ``probabilities`` [classes], and how it got there (seconds)."""
+
+    probabilities: NDArray[np.float32]
+    batch_size: int
+    queue_s: float
+    infer_s: float
+
+
+class Dropped(Enum):
+    """Why a window was not run."""
+
+    REPLACED = "replaced"
+    EXPIRED = "expired"
+    FULL = "full"
+    STUCK = "stuck"
+    CLOSING = "closing"
+
+
+Fate = Scores | Dropped | RunnerFailed
+
+
+@dataclass(eq=False, slots=True)
+class WindowItem:
+    """A window uint8 [5, 48, 48] that waits for a batch of its lane.
+
+    Windows of one ``key`` (a face of a session) are answered in order. With ``replaces`` a newer window takes the
+    place of the one that waits, which is ``Dropped.REPLACED``; without, they queue up. After ``expires_s`` it is not
+    run any more. ``deliver`` is told its fate, once, on the event loop.
+    """
+
+    key: Hashable
+    lane: str
+    window: NDArray[np.uint8]
+    replaces: bool
+    deliver: Callable[[Fate], None]
+    expires_s: float | None = None
+    waiting_since_s: float = 0.0
+
+
+Delivery = Callable[[], None]
+"""Something to be done on the event loop."""
+
+
+class Source(Protocol):
+    """Whose frames wait for a worker. At most one worker is with a source at a time, which keeps its order."""
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether a frame waits."""
+        ...
+
+    def work(self) -> WindowItem | Delivery | None:
+        """Take the next frame; its window, or what to tell the event loop. Runs on a worker."""
+        ...
+
+    def aborted(self, error: Exception | None) -> Delivery:
+        """What to tell the event loop when `work` raised ``error``, or (None) did not come back."""
+        ...
+
+
+SourceKind = Literal["stream", "predict"]
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """One frame of a source."""
+
+    source: Source
+    kind: SourceKind
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Windows that run together; ``expired`` ones came too late and are only to be told so."""
+
+    lane: str
+    runner: Runner
+    items: list[WindowItem]
+    expired: list[WindowItem]
+    reason: BatchReason
+
+
+Work = Turn | Batch
+
+
+@dataclass(eq=False, slots=True)
+class _Queue:
+    """The waiting windows of one key, oldest first, and since when the key waits for its turn."""
+
+    since_s: float
+    items: deque[WindowItem] = field(default_factory=deque)
+
+
+class _Lane:
+    """Waiting windows of one model: keys take turns, a key with a window in a running batch is held back."""
+
+    def __init__(self, name: str, runner: Runner, max_batch: int) -> None:
+        self.name = name
+        self.runner = runner
+        self.max_batch = max_batch
+        self.waiting: OrderedDict[Hashable, _Queue] = OrderedDict()
+        self.held: dict[Hashable, _Queue] = {}
+
+    @property
+    def fills_a_batch(self) -> bool:
+        """Whether as many windows wait as one batch takes; looks at no more than that."""
+        waiting = 0
+        for queue in self.waiting.values():
+            waiting += len(queue.items)
+            if waiting >= self.max_batch:
+                return True
+        return False
+
+    @property
+    def queues(self) -> Iterator[_Queue]:
+        yield from self.waiting.values()
+        yield from self.held.values()
+
+    def push(self, item: WindowItem, now_s: float, *, held: bool) -> WindowItem | None:
+        """Queue an item; the one it replaced, if any, whose place in the turn it takes."""
+        keys = self.held if held else self.waiting
+        queue = keys.setdefault(item.key, _Queue(now_s))
+        replaced = queue.items.pop() if item.replaces and queue.items else None
+        queue.items.append(item)
+        return replaced
+
+    def take(self, now_s: float) -> tuple[list[WindowItem], list[WindowItem]]:
+        """Up to a batch of items, keys in turn, and the expired ones met on the way.
+
+        What its keys have left is held until the batch is done, so that no two batches hold one key.
+        """
+        items: list[WindowItem] = []
+        expired: list[WindowItem] = []
+        taken: OrderedDict[Hashable, _Queue] = OrderedDict()
+        while self.waiting and len(items) < self.max_batch:
+            key, queue = self.waiting.popitem(last=False)
+            taken[key] = queue
+            _take_one(queue, now_s, items, expired)
+        while len(items) < self.max_batch and any(queue.items for queue in taken.values()):
+            for queue in taken.values():
+                if queue.items and len(items) < self.max_batch:
+                    _take_one(queue, now_s, items, expired)
+        running = {item.key for item in items}
+        for key, queue in taken.items():
+            if queue.items:
+                assert key in running
+                self.held[key] = queue
+        return items, expired
+
+    def release(self, key: Hashable, now_s: float) -> None:
+        """The key's batch is done: its next windows wait again, at the end of the turn."""
+        queue = self.held.pop(key, None)
+        if queue is not None:
+            queue.since_s = now_s
+            self.waiting[key] = queue
+
+    def drop(self, key: Hashable) -> list[WindowItem]:
+        """Remove and return the waiting windows of a key."""
+        return [item for keys in (self.waiting, self.held) if (queue := keys.pop(key, None)) for item in queue.items]
+
+
+def _take_one(queue: _Queue, now_s: float, items: list[WindowItem], expired: list[WindowItem]) -> None:
+    """Move the first item that is still fresh to ``items``, and the stale ones before it to ``expired``."""
+    while queue.items:
+        item = queue.items.popleft()
+        if item.expires_s is None or now_s < item.expires_s:
+            items.append(item)
+            return
+        expired.append(item)
+
+
+class Scheduler:
+    """Decides what a free worker does next. Not thread-safe; see the module."""
+
+    def __init__(self, *, max_waiting: int, hold_s: float) -> None:
+        """``max_waiting``: windows that may wait in all lanes; ``hold_s``: see the module."""
+        self._max_waiting = max_waiting
+        self._hold_s = hold_s
+        self._lanes: dict[str, _Lane] = {}
+        self._turns: dict[SourceKind, OrderedDict[Source, None]] = {"stream": OrderedDict(), "predict": OrderedDict()}
+        self._at_work: set[Source] = set()
+        self._running_keys: set[Hashable] = set()
+        self._stream_turns = 0
+        self._waiting_windows = 0
+
+    @property
+    def waiting_windows(self) -> int:
+        """Windows that wait for a batch."""
+        return self._waiting_windows
+
+    @property
+    def waiting_turns(self) -> int:
+        """Sources that wait for a worker."""
+        return sum(map(len, self._turns.values()))
+
+    def add_lane(self, name: str, runner: Runner, max_batch: int) -> None:
+        """Open a lane for a model. A lane that exists gets the new runner from its next batch on."""
+        lane = self._lanes.setdefault(name, _Lane(name, runner, max_batch))
+        lane.runner, lane.max_batch = runner, max_batch
+
+    def ready(self, source: Source, kind: SourceKind) -> bool:
+        """A source has frames: give it a turn, unless it has one. Whether a worker should wake."""
+        if source in self._at_work or source in self._turns[kind]:
+            return False
+        self._turns[kind][source] = None
+        return True
+
+    def forget(self, source: Source) -> None:
+        """The source wants no more turns; one that runs is let finish."""
+        for turns in self._turns.values():
+            turns.pop(source, None)
+
+    def submit(self, item: WindowItem, now_s: float) -> WindowItem | None:
+        """Queue a window; the older one that it replaced, if any.
+
+        Raises:
+            Overloaded: as many windows wait as may; nothing was queued. Replacing needs no room.
+        """
+        lane = self._lanes[item.lane]
+        held = item.key in self._running_keys
+        waiting = (lane.held if held else lane.waiting).get(item.key)
+        replaces = item.replaces and waiting is not None and bool(waiting.items)
+        if not replaces and self._waiting_windows >= self._max_waiting:
+            raise Overloaded(f"{self._waiting_windows} windows wait; no more are taken")
+        item.waiting_since_s = now_s
+        replaced = lane.push(item, now_s, held=held)
+        if replaced is None:
+            self._waiting_windows += 1
+        return replaced
+
+    def drop(self, key: Hashable) -> list[WindowItem]:
+        """Remove the waiting windows of a key whose caller is gone; one that runs is let finish."""
+        dropped = [item for lane in self._lanes.values() for item in lane.drop(key)]
+        self._waiting_windows -= len(dropped)
+        return dropped
+
+    def next(self, now_s: float) -> Work | None:
+        """What a free worker does now; None when there is nothing to do."""
+        lane = min(
+            (lane for lane in self._lanes.values() if lane.waiting),
+            key=lambda lane: next(iter(lane.waiting.values())).since_s,
+            default=None,
+        )
+        if lane is not None and (reason := self._batch_reason(lane, now_s)) is not None:
+            return self._batch(lane, reason, now_s)
+        return self._turn()
+
+    def done(self, work: Work, now_s: float) -> None:
+        """A worker finished what `next` gave it."""
+        if isinstance(work, Turn):
+            self._at_work.discard(work.source)
+            if work.source.has_frames:
+                self.ready(work.source, work.kind)
+            return
+        for item in work.items:
+            if item.key in self._running_keys:
+                self._running_keys.discard(item.key)
+                for lane in self._lanes.values():
+                    lane.release(item.key, now_s)
+
+    def close(self) -> list[WindowItem]:
+        """Forget all that waits; the windows, so that each can be told."""
+        for turns in self._turns.values():
+            turns.clear()
+        waiting = [item for lane in self._lanes.values() for queue in lane.queues for item in queue.items]
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+            lane.held.clear()
+        self._waiting_windows = 0
+        return waiting
+
+    def _batch_reason(self, lane: _Lane, now_s: float) -> BatchReason | None:
+        if not self.waiting_turns:
+            return "idle"
+        if lane.fills_a_batch:
+            return "full"
+        oldest = next(iter(lane.waiting.values()))
+        return "held" if now_s - oldest.since_s >= self._hold_s else None
+
+    def _batch(self, lane: _Lane, reason: BatchReason, now_s: float) -> Batch:
+        items, expired = lane.take(now_s)
+        self._waiting_windows -= len(items) + len(expired)
+        self._running_keys.update(item.key for item in items)
+        return Batch(lane.name, lane.runner, items, expired, reason)
+
+    def _turn(self) -> Turn | None:
+        stream, predict = self._turns["stream"], self._turns["predict"]
+        if not (stream or predict):
+            return None
+        predict_due = self._stream_turns >= STREAM_TURNS_PER_PREDICT_TURN
+        kind: SourceKind = "predict" if predict and (predict_due or not stream) else "stream"
+        self._stream_turns = self._stream_turns + 1 if kind == "stream" and predict else 0
+        source, _ = self._turns[kind].popitem(last=False)
+        self._at_work.add(source)
+        return Turn(source, kind)

@@ -1,0 +1,325 @@
+"""Wire messages of ``timeconv.v1``: frozen types, parsed once at the edge, encoded once on the way out. No I/O.
+
+A binary message is one JPEG, with the session option ``timestamps=1`` after 8 bytes of capture time. Text messages are
+JSON objects tagged by ``type``. ``docs/protocol.md`` describes the conversation.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from service.errors import BadImage, BadMessage, BadOption, TimeConvError
+
+SUBPROTOCOL = "timeconv.v1"
+TIMESTAMP_BYTES = 8
+
+Freshness = Literal["latest", "every"]
+Region = Literal["detect", "whole"]
+
+MAX_IN_FLIGHT: Mapping[Freshness, int] = {"latest": 2, "every": 8}
+"""Frames a client may have sent without an outcome; our clients keep to it."""
+
+
+class Outcome(StrEnum):
+    """What became of one frame; every binary message gets exactly one."""
+
+    PREDICTION = "prediction"
+    WINDOW_FILLING = "window_filling"
+    NO_FACE = "no_face"
+    SKIPPED = "skipped"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+    RATE_LIMITED = "rate_limited"
+    BAD_IMAGE = "bad_image"
+    OVERLOADED = "overloaded"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a session, as query parameters of the upgrade or in ``session.update``.
+
+    ``model`` is ``name`` or ``name@version``, empty for the service's default. Several faces and smoothing have their
+    place on the wire but only their neutral value in this version.
+    """
+
+    model: str = ""
+    faces: Annotated[int, Meta(ge=1, le=8)] = 1
+    region: Region = "detect"
+    freshness: Freshness = "latest"
+    timestamps: bool = False
+    max_age_ms: Annotated[int, Meta(ge=1, le=60_000)] | None = None
+    stride: Annotated[int, Meta(ge=1, le=5)] = 1
+    smoothing_ms: Annotated[int, Meta(ge=0, le=5000)] = 0
+
+
+class PredictOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of ``POST /v1/predict``, as query parameters."""
+
+    model: str = ""
+    region: Region = "detect"
+
+
+# Client to server
+
+
+class SessionUpdate(Struct, frozen=True, tag_field="type", tag="session.update", forbid_unknown_fields=True):
+    """Change options from the next frame on; the old ones stay, whole, if the new ones are bad."""
+
+    options: dict[str, Any]
+
+
+class SessionClose(Struct, frozen=True, tag_field="type", tag="session.close", forbid_unknown_fields=True):
+    """Answer what was received, then close."""
+
+
+ClientMessage = SessionUpdate | SessionClose
+
+
+# Server to client
+
+
+class CropInfo(Struct, frozen=True, kw_only=True):
+    """How the service crops; a client that sends ``region=whole`` crops likewise.
+
+    From the detector's box: a square of ``scale`` times the box's side, its centre moved by ``dx`` and ``dy`` sides.
+    """
+
+    size: int
+    detector: str
+    scale: float
+    dx: float
+    dy: float
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Bounds of a session."""
+
+    max_frame_bytes: int
+    max_frame_pixels: int
+    gap_reset_ms: int
+
+
+class SessionStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="session.started"):
+    """First message of a session."""
+
+    session: str
+    model: str
+    version: str
+    labels: tuple[str, ...]
+    window: int
+    crop: CropInfo
+    limits: Limits
+    options: Options
+    max_in_flight: int
+    next_seq: int = 0
+    resumed: bool = False
+    resume_token: str | None = None
+
+
+class Quality(Struct, frozen=True, kw_only=True):
+    """Measures of the last crop: ``size`` of its side in the frame (pixels), mean ``brightness`` (0..1), ``sharpness``.
+
+    Sharpness is the variance of the Laplacian of the 48x48 crop divided by the variance of the crop itself, so that
+    it does not rise with contrast.
+    """
+
+    size: float
+    brightness: float
+    sharpness: float
+
+
+class FaceResult(Struct, frozen=True, kw_only=True):
+    """One face of a frame. ``box`` and ``crop_box`` are [x, y, w, h] in pixels of the upright, full-size frame."""
+
+    id: int
+    box: tuple[float, float, float, float]
+    crop_box: tuple[float, float, float, float]
+    score: float
+    state: Literal["ready", "filling"]
+    emotion: str
+    probabilities: dict[str, float]
+    smoothed: dict[str, float]
+    raw_emotion: str
+    uncertain: bool
+    quality: Quality
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """Milliseconds a frame spent in each stage: ``wait`` for a worker, ..., ``queue`` for a batch, ``infer`` in it."""
+
+    wait: float
+    decode: float
+    detect: float
+    crop: float
+    queue: float
+    infer: float
+    total: float
+
+
+class Prediction(Struct, frozen=True, kw_only=True, tag_field="type", tag="prediction"):
+    """The answer for a frame with a full window. ``repeated`` (REST only): one picture stood for the whole window."""
+
+    seq: int
+    age_ms: float
+    captured_us: int | UnsetType = UNSET
+    faces: tuple[FaceResult, ...]
+    timing_ms: Timing
+    batch_size: int
+    repeated: bool | UnsetType = UNSET
+
+
+class FrameOutcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="frame"):
+    """The answer for a frame without a prediction."""
+
+    seq: int
+    outcome: Outcome
+    age_ms: float
+    captured_us: int | UnsetType = UNSET
+    detail: dict[str, Any] = {}
+
+
+class FramesOutcome(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="frames", rename={"first": "from", "last": "to"}
+):
+    """One answer for a run of frames, both ends included, that all had the same outcome."""
+
+    first: int
+    last: int
+    outcome: Outcome
+
+
+class SessionUpdated(Struct, frozen=True, kw_only=True, tag_field="type", tag="session.updated"):
+    """The options in force from frame ``from_seq`` on."""
+
+    options: Options
+    from_seq: int
+
+
+class ErrorMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
+    """A text message or option that was refused, or, before a close, its reason."""
+
+    code: str
+    message: str
+    retryable: bool
+    retry_after_ms: int | None = None
+
+
+class GoAway(Struct, frozen=True, kw_only=True, tag_field="type", tag="goaway"):
+    """The server stops soon; connect anew."""
+
+    time_left_ms: int
+    resume_token: str | None = None
+
+
+class Totals(Struct, frozen=True, kw_only=True):
+    """Frames of a session: received = sum of outcomes."""
+
+    received: int
+    outcomes: dict[Outcome, int]
+
+
+class SessionClosed(Struct, frozen=True, kw_only=True, tag_field="type", tag="session.closed"):
+    """Last message of a session that ended in order."""
+
+    totals: Totals
+
+
+ServerMessage = (
+    SessionStarted | Prediction | FrameOutcome | FramesOutcome | SessionUpdated | ErrorMessage | GoAway | SessionClosed
+)
+
+OptionsT = TypeVar("OptionsT", Options, PredictOptions)
+
+_encoder = msgspec.json.Encoder()
+_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+
+
+def encode(message: ServerMessage) -> bytes:
+    """JSON of a server message, UTF-8."""
+    return _encoder.encode(message)
+
+
+def error_message(error: TimeConvError) -> ErrorMessage:
+    """The wire form of an error."""
+    return ErrorMessage(
+        code=error.code, message=str(error), retryable=error.retryable, retry_after_ms=error.retry_after_ms
+    )
+
+
+def parse_text(text: str) -> ClientMessage:
+    """Parse a client's text message.
+
+    Raises:
+        BadMessage: it is not JSON, has an unknown ``type`` or other fields than that type's.
+    """
+    try:
+        return _client_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise BadMessage(f"Not a message of {SUBPROTOCOL}: {error}") from error
+
+
+def parse_query(query: list[tuple[str, str]]) -> Options:
+    """Options from the query parameters of the upgrade.
+
+    Raises:
+        BadOption: a name is unknown or given twice, or a value is out of range or impossible beside another.
+    """
+    return _checked(_convert_query(query, Options))
+
+
+def parse_predict_query(query: list[tuple[str, str]]) -> PredictOptions:
+    """Options from the query parameters of a prediction.
+
+    Raises:
+        BadOption: a name is unknown or given twice, or a value is not one of its choices.
+    """
+    return _convert_query(query, PredictOptions)
+
+
+def updated(options: Options, changes: Mapping[str, Any]) -> Options:
+    """Options after a ``session.update``.
+
+    Raises:
+        BadOption: as for `parse_query`; values must have their JSON type.
+    """
+    try:
+        return _checked(msgspec.convert({**msgspec.structs.asdict(options), **changes}, Options))
+    except msgspec.ValidationError as error:
+        raise BadOption(f"Bad option: {error}") from error
+
+
+def split_timestamp(message: bytes) -> tuple[int, bytes]:
+    """Capture time (microseconds) and JPEG of a binary message of a session with ``timestamps=1``.
+
+    Raises:
+        BadImage: the message is shorter than a time stamp.
+    """
+    if len(message) < TIMESTAMP_BYTES:
+        raise BadImage(
+            "timestamp_missing", f"{len(message)} bytes; with timestamps=1 a message begins with {TIMESTAMP_BYTES}"
+        )
+    return int.from_bytes(message[:TIMESTAMP_BYTES], "big"), message[TIMESTAMP_BYTES:]
+
+
+def _convert_query(query: list[tuple[str, str]], kind: type[OptionsT]) -> OptionsT:
+    names = [name for name, _ in query]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise BadOption(f"Given more than once: {', '.join(sorted(repeated))}")
+    try:
+        return msgspec.convert(dict(query), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadOption(f"Bad option: {error}") from error
+
+
+def _checked(options: Options) -> Options:
+    if options.freshness == "every" and options.max_age_ms is not None:
+        raise BadOption("max_age_ms cannot be combined with freshness=every, which drops nothing")
+    if options.faces != 1:
+        raise BadOption("faces: this version follows one face, the largest")
+    if options.smoothing_ms != 0:
+        raise BadOption("smoothing_ms: this version does not smooth; use 0")
+    return options

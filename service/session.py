@@ -1,0 +1,354 @@
+"""One client: its inbox, its window, and the one outcome of each of its frames.
+
+The event loop calls everything but `Session.work` and `Session.aborted`, which a worker calls, one at a time. The two
+sides meet in the inbox. What happens to a frame:
+
+    received ──> inbox ──> looked at ──> window queued ──> run ──┐
+        │          │           │              │                   ├──> outgoing ──> sent (counted)
+        └──────────┴───────────┴──────────────┴───────────────────┘
+
+A frame is *open* from the moment it is received until its outcome is handed to the transport, and is counted exactly
+then; whatever is still open when the client is gone is ``abandoned``. So received = sum of outcomes + open, always.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.answers import Answer, answer_of, filling, message_of
+from service.errors import BadImage, ImageTooLarge
+from service.inference.models import LoadedNetwork
+from service.inference.scheduler import Delivery, Fate, WindowItem
+from service.protocol import (
+    MAX_IN_FLIGHT,
+    FramesOutcome,
+    Options,
+    Outcome,
+    ServerMessage,
+    Totals,
+    split_timestamp,
+)
+from service.vision.look import Look, Sighting, StageTimes
+from service.vision.window import Stride, Window
+
+
+class FrameObserver(Protocol):
+    """Who wants to know of frames; called on the event loop."""
+
+    def frame_received(self, size_bytes: int) -> None:
+        """A binary message came."""
+        ...
+
+    def frame_done(self, outcome: Outcome, times: StageTimes, total_s: float, age_s: float) -> None:
+        """The outcome of a frame is decided."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class Frame:
+    """One binary message. ``taken_s``: when it was captured, on the server's clock, as far as is known."""
+
+    seq: int
+    jpeg: bytes
+    options: Options
+    network: LoadedNetwork
+    received_s: float
+    taken_s: float
+    captured_us: int | None = None
+    refused: BadImage | None = None
+    answered: bool = False
+    times: StageTimes = field(default_factory=StageTimes)
+
+    @property
+    def expires_s(self) -> float | None:
+        """When the frame is older than its ``max_age_ms``."""
+        max_age_ms = self.options.max_age_ms
+        return None if max_age_ms is None else self.taken_s + max_age_ms / 1000
+
+
+@dataclass(eq=False, slots=True)
+class _Outgoing:
+    """Frames with one answer; several only where they are a run of ``superseded``."""
+
+    frames: list[Frame]
+    answer: Answer
+
+
+class CaptureClock:
+    """Capture times on the server's clock: the smallest offset seen counts as no delay."""
+
+    def __init__(self) -> None:
+        """No frame seen yet."""
+        self._offset_s: float | None = None
+
+    def taken_s(self, captured_us: int, received_s: float) -> float:
+        """When a frame captured at ``captured_us`` (client's clock) was taken, in the seconds of ``received_s``."""
+        offset_s = received_s - captured_us / 1e6
+        self._offset_s = offset_s if self._offset_s is None else min(self._offset_s, offset_s)
+        return captured_us / 1e6 + self._offset_s
+
+
+class Session:
+    """One client's frames. See the module for which thread calls what."""
+
+    def __init__(
+        self,
+        identity: str,
+        options: Options,
+        network: LoadedNetwork,
+        *,
+        look: Look,
+        gap_reset_s: float,
+        max_frame_bytes: int,
+        observer: FrameObserver,
+        on_change: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """``on_change`` is called on the event loop when there may be a message to send or room for a frame."""
+        self.identity = identity
+        self.options = options
+        self.network = network
+        self.blocked_since_s: float | None = None
+        self.last_activity_s = clock()
+        self.received = 0
+        self.outcomes: Counter[Outcome] = Counter()
+        self._look = look
+        self._max_frame_bytes = max_frame_bytes
+        self._observer = observer
+        self._on_change = on_change
+        self._clock = clock
+        self._capture_clock = CaptureClock()
+        self._stride = Stride(options.stride)
+        self._open: dict[int, Frame] = {}
+        self._outgoing: deque[_Outgoing] = deque()
+        self._sending: _Outgoing | None = None
+        # Shared with the worker:
+        self._lock = threading.Lock()
+        self._inbox: deque[Frame] = deque()
+        # The worker's own:
+        self._window = Window(gap_reset_s)
+        self._seen_as: tuple[str, str] | None = None
+        self._at_work: Frame | None = None
+
+    # Event loop: frames in
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the next message should be read: `latest` always does, `every` waits for outcomes."""
+        return self.options.freshness == "latest" or len(self._open) < MAX_IN_FLIGHT["every"]
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether a frame waits for a worker. While the client does not read its answers none is worth the work."""
+        return bool(self._inbox) and not (self._blocked and self.options.freshness == "latest")
+
+    def receive(self, message: bytes) -> None:
+        """Take a binary message: it gets the next seq, and an outcome."""
+        now_s = self._clock()
+        self.last_activity_s = now_s
+        frame = Frame(self.received, message, self.options, self.network, now_s, now_s)
+        self.received += 1
+        self._open[frame.seq] = frame
+        self._observer.frame_received(len(message))
+        self._read_stamp(frame)
+        if not self._blocked and not self._stride.takes(frame.captured_us):
+            self._settle(frame, Answer(Outcome.SKIPPED))
+            return
+        replaced: list[Frame] = []
+        with self._lock:
+            if self.options.freshness == "latest":
+                replaced = list(self._inbox)
+                self._inbox.clear()
+            self._inbox.append(frame)
+        for old in replaced:
+            self._settle(old, Answer(Outcome.SUPERSEDED))
+
+    def update(self, options: Options, network: LoadedNetwork) -> None:
+        """Options and network for the frames from the next one on."""
+        if options.stride != self.options.stride or options.timestamps != self.options.timestamps:
+            self._stride = Stride(options.stride)
+        self.options, self.network = options, network
+
+    def _read_stamp(self, frame: Frame) -> None:
+        """Split the capture time off; a message that is too large is not kept."""
+        try:
+            if frame.options.timestamps:
+                frame.captured_us, frame.jpeg = split_timestamp(frame.jpeg)
+                frame.taken_s = self._capture_clock.taken_s(frame.captured_us, frame.received_s)
+            if len(frame.jpeg) > self._max_frame_bytes:
+                raise ImageTooLarge(f"The frame has {len(frame.jpeg)} bytes; at most {self._max_frame_bytes} are taken")
+        except BadImage as error:
+            frame.refused, frame.jpeg = error, b""
+
+    # Worker
+
+    def work(self) -> WindowItem | Delivery | None:
+        """Look at the frame that has waited longest: its window, or its answer if it comes to none."""
+        with self._lock:
+            frame = self._inbox.popleft() if self._inbox else None
+        if frame is None:
+            return None
+        self._at_work = frame
+        step = self._step(frame)
+        self._at_work = None
+        return step if isinstance(step, WindowItem) else self._answering(frame, step)
+
+    def aborted(self, error: Exception | None) -> Delivery:
+        """The answer for the frame that `work` could not finish."""
+        frame, self._at_work = self._at_work, None
+        if frame is None:
+            return lambda: None
+        reason = "stuck" if error is None else type(error).__name__
+        return self._answering(frame, Answer(Outcome.FAILED, {"reason": reason}))
+
+    def _step(self, frame: Frame) -> WindowItem | Answer:
+        now_s = self._clock()
+        frame.times.wait = now_s - frame.received_s
+        if frame.expires_s is not None and now_s >= frame.expires_s:
+            return Answer(Outcome.EXPIRED)
+        try:
+            if frame.refused is not None:
+                raise frame.refused
+            sighting = self._look(frame.jpeg, frame.options.region, frame.network.geometry, frame.times)
+        except BadImage as error:
+            return Answer(Outcome.BAD_IMAGE, {"reason": error.reason, "message": str(error)})
+        finally:
+            frame.jpeg = b""  # Up to 8 frames of a session are open; none needs its bytes any more.
+        if sighting is None:
+            return Answer(Outcome.NO_FACE)
+        return self._enter(frame, sighting)
+
+    def _enter(self, frame: Frame, sighting: Sighting) -> WindowItem | Answer:
+        """Put the crop into the window; the window if it is full."""
+        seen_as = frame.network.lane, frame.options.region
+        if self._seen_as != seen_as:
+            self._window.clear()
+            self._seen_as = seen_as
+        time_s = frame.received_s if frame.captured_us is None else frame.captured_us / 1e6
+        self._window.push(sighting.crop, sighting.box, time_s)
+        if needed := self._window.frames_needed:
+            return filling(needed, sighting.box)
+        face_id = self._window.face_id
+
+        def deliver(fate: Fate) -> None:
+            self._settle(frame, answer_of(fate, frame.network, sighting, face_id, frame.times))
+
+        return WindowItem(
+            key=self,
+            lane=frame.network.lane,
+            window=self._window.stack(),
+            replaces=frame.options.freshness == "latest",
+            deliver=deliver,
+            expires_s=frame.expires_s,
+        )
+
+    def _answering(self, frame: Frame, answer: Answer) -> Delivery:
+        return lambda: self._settle(frame, answer)
+
+    # Event loop: answers out
+
+    @property
+    def _blocked(self) -> bool:
+        return self.blocked_since_s is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every frame received has its outcome sent."""
+        return not self._open
+
+    @property
+    def in_flight(self) -> int:
+        """Frames received whose outcome is not sent."""
+        return len(self._open)
+
+    def totals(self) -> Totals:
+        """Frames received, and how many had each outcome."""
+        return Totals(received=self.received, outcomes=dict(self.outcomes))
+
+    def block(self) -> None:
+        """The transport's buffer is over its mark."""
+        self.blocked_since_s = self._clock()
+
+    def unblock(self) -> None:
+        """The transport takes messages again."""
+        self.blocked_since_s = None
+
+    def next_message(self) -> ServerMessage | None:
+        """The next message to send, or None; tell `sent` once it is with the transport."""
+        if not self._outgoing:
+            return None
+        out = self._sending = self._outgoing.popleft()
+        frame, now_s = out.frames[0], self._clock()
+        if out.answer.outcome is Outcome.PREDICTION and frame.expires_s is not None and now_s >= frame.expires_s:
+            out.answer = Answer(Outcome.EXPIRED)
+        if len(out.frames) > 1:
+            return FramesOutcome(first=frame.seq, last=out.frames[-1].seq, outcome=out.answer.outcome)
+        return message_of(
+            out.answer,
+            seq=frame.seq,
+            age_s=_age_s(frame, now_s),
+            total_s=now_s - frame.received_s,
+            times=frame.times,
+            captured_us=frame.captured_us,
+        )
+
+    def sent(self) -> None:
+        """The message of `next_message` is with the transport: its frames are done."""
+        out, self._sending = self._sending, None
+        assert out is not None
+        for frame in out.frames:
+            self._done(frame, out.answer.outcome)
+        self.last_activity_s = self._clock()
+        self._on_change()
+
+    def close(self) -> None:
+        """The client is gone, or said all it had to: what is still open is ``abandoned``."""
+        with self._lock:
+            self._inbox.clear()
+        self._outgoing.clear()
+        for frame in list(self._open.values()):
+            self._done(frame, Outcome.ABANDONED)
+
+    def _settle(self, frame: Frame, answer: Answer) -> None:
+        """Line an answer up. The first counts; for a frame that is not open (its client is gone) this is nothing."""
+        if frame.answered or frame.seq not in self._open:
+            return
+        frame.answered = True
+        if self._blocked and self.options.freshness == "latest":
+            self._supersede_outgoing(answer)
+        last = self._outgoing[-1] if self._outgoing else None
+        if last is not None and _continues(last, frame, answer):
+            last.frames.append(frame)
+        else:
+            self._outgoing.append(_Outgoing([frame], answer))
+        self._on_change()
+
+    def _supersede_outgoing(self, newer: Answer) -> None:
+        """A prediction that a blocked client has not taken is stale once there is a newer one."""
+        if newer.outcome is not Outcome.PREDICTION:
+            return
+        waiting, self._outgoing = self._outgoing, deque()
+        for out in waiting:
+            answer = Answer(Outcome.SUPERSEDED) if out.answer.outcome is Outcome.PREDICTION else out.answer
+            last = self._outgoing[-1] if self._outgoing else None
+            if last is not None and _continues(last, out.frames[0], answer):
+                last.frames.extend(out.frames)
+            else:
+                self._outgoing.append(_Outgoing(out.frames, answer))
+
+    def _done(self, frame: Frame, outcome: Outcome) -> None:
+        if self._open.pop(frame.seq, None) is None:
+            return
+        self.outcomes[outcome] += 1
+        now_s = self._clock()
+        self._observer.frame_done(outcome, frame.times, now_s - frame.received_s, _age_s(frame, now_s))
+
+
+def _continues(out: _Outgoing, frame: Frame, answer: Answer) -> bool:
+    return answer.outcome is Outcome.SUPERSEDED is out.answer.outcome and out.frames[-1].seq + 1 == frame.seq
+
+
+def _age_s(frame: Frame, now_s: float) -> float:
+    return max(0.0, now_s - frame.taken_s)

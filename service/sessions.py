@@ -1,0 +1,67 @@
+"""The sessions that are connected, and which of them have stood still for too long."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from service.errors import IdleTimeout, SlowReader, TimeConvError
+from service.session import Session
+
+
+class Connection(Protocol):
+    """A session and the transport it speaks through."""
+
+    @property
+    def session(self) -> Session:
+        """The session."""
+        ...
+
+    def expel(self, error: TimeConvError) -> None:
+        """End the session with ``error``, soon."""
+        ...
+
+
+class Sessions:
+    """All connected sessions."""
+
+    def __init__(self, *, blocked_timeout_s: float, idle_timeout_s: float, clock: Callable[[], float]) -> None:
+        """A session blocked by its client, or silent, for longer than its timeout is expelled by `sweep`."""
+        self._blocked_timeout_s = blocked_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._clock = clock
+        self._connections: set[Connection] = set()
+
+    @contextmanager
+    def connected(self, connection: Connection) -> Iterator[None]:
+        """Count and watch a connection."""
+        self._connections.add(connection)
+        try:
+            yield
+        finally:
+            self._connections.discard(connection)
+
+    def sweep(self) -> None:
+        """Expel the sessions that have stood still for too long."""
+        now_s = self._clock()
+        for connection in list(self._connections):
+            session = connection.session
+            blocked_s = session.blocked_since_s
+            if blocked_s is not None and now_s - blocked_s > self._blocked_timeout_s:
+                connection.expel(SlowReader(f"No answer was read for {self._blocked_timeout_s:g} s"))
+            elif now_s - session.last_activity_s > self._idle_timeout_s:
+                connection.expel(IdleTimeout(f"Neither frame nor answer for {self._idle_timeout_s:g} s"))
+
+    @property
+    def active(self) -> int:
+        """Connected sessions whose client reads its answers."""
+        return len(self._connections) - self.blocked
+
+    @property
+    def blocked(self) -> int:
+        """Connected sessions whose client does not read its answers."""
+        return sum(connection.session.blocked_since_s is not None for connection in self._connections)
+
+    @property
+    def in_flight(self) -> int:
+        """Frames received whose outcome is not sent, of all sessions."""
+        return sum(connection.session.in_flight for connection in self._connections)

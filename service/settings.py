@@ -1,0 +1,74 @@
+"""Settings of the service: typed, bounded, frozen; the unit is in each name.
+
+Every field is a ``TIMECONV_*`` environment variable and is described in ``docs/configuration.md``. Nothing is read at
+import: the command line builds one ``Settings`` and hands it down.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+DetectorName = Literal["blazeface", "haar", "yunet"]
+
+
+def shipped_model_store() -> Path:
+    """The model store that lies beside the package, in a checkout and in an installed wheel alike."""
+    return Path(__file__).resolve().parent.parent / "model_store"
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """All settings, with the values that suit a laptop."""
+
+    model_config = SettingsConfigDict(env_prefix="TIMECONV_", frozen=True, extra="forbid", protected_namespaces=())
+
+    host: str = Field("127.0.0.1", description="Address to listen on; without keys it should stay the loopback.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    model_store: Path = Field(default_factory=shipped_model_store, description="Folder of models.")
+    model: str = Field("timeconv-mini-xception", description="Default network, `name` or `name@version`.")
+    device: DeviceName = Field(
+        "auto", description="Where the network runs; `auto` falls back to the CPU, with a warning."
+    )
+    detector: DetectorName = Field("blazeface", description="Face detector.")
+    yunet_file: Path | None = Field(None, description="ONNX file of YuNet; needed with `detector=yunet`.")
+    workers: int = Field(
+        default_factory=usable_cores, ge=1, le=256, description="Worker threads; the default is one per usable core."
+    )
+    max_sessions: int = Field(500, ge=1, le=100_000, description="Sessions connected at once; more get 503.")
+    max_frame_bytes: int = Field(
+        2_000_000, ge=1_000, le=50_000_000, description="Largest JPEG; over twice this the connection is closed (1009)."
+    )
+    max_frame_pixels: int = Field(4_200_000, ge=10_000, le=100_000_000, description="Largest picture, by its header.")
+    max_batch: int = Field(
+        8, ge=1, le=256, description="Largest batch; a slow network gets less, by `batch_budget_ms`."
+    )
+    batch_budget_ms: float = Field(10.0, gt=0, le=1000, description="Longest a batch may take to run.")
+    batch_hold_ms: float = Field(
+        5.0, ge=0, le=1000, description="Longest a window waits while workers, all busy with frames, fill its batch."
+    )
+    max_waiting_windows: int = Field(1024, ge=1, le=100_000, description="Windows waiting; more are `overloaded`.")
+    max_waiting_predictions: int = Field(64, ge=1, le=10_000, description="REST calls in work; more get 503.")
+    predict_timeout_ms: int = Field(5000, ge=10, le=60_000, description="A REST call that takes longer gets 504.")
+    gap_reset_ms: int = Field(1000, ge=50, le=60_000, description="A longer gap between frames empties the window.")
+    blocked_timeout_ms: int = Field(
+        10_000, ge=100, le=600_000, description="A client that does not read for longer is closed (1008 slow_reader)."
+    )
+    idle_timeout_ms: int = Field(
+        60_000, ge=1000, le=3_600_000, description="A session without a frame or an answer for longer is closed (1008)."
+    )
+    stuck_ms: int = Field(
+        5000, ge=100, le=60_000, description="An engine call over this ends the process, for its supervisor."
+    )
+    send_buffer_bytes: Annotated[int, Field(ge=4096, le=4_194_304)] = Field(
+        65_536, description="SO_SNDBUF of the listening socket; small, so that a slow reader is noticed early."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Form of log lines on standard error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

@@ -1,0 +1,51 @@
+"""Why a clip could not be streamed, in words for the user of the command."""
+
+from typing import TYPE_CHECKING
+
+from timeconv_client import (
+    BadAddress,
+    CannotConnect,
+    ConnectionLost,
+    ServerRefused,
+    SessionError,
+    TimeConvClientError,
+)
+
+if TYPE_CHECKING:
+    from service.streaming.summary import Summary
+
+FAILED = 1
+USAGE = 2
+_USAGE_CODES = frozenset({"bad_option", "unknown_model"})
+
+
+class StreamError(Exception):
+    """Streaming failed. ``str(error)`` says why and what to do; ``exit_code`` is 2 if the arguments were wrong, else 1.
+
+    ``summary`` is of what was done before, if a session had begun.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = FAILED, summary: "Summary | None" = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.summary = summary
+
+
+def explain(error: TimeConvClientError, summary: "Summary | None" = None) -> StreamError:
+    """The client's error with what to do about it."""
+    message, exit_code = str(error), FAILED
+    match error:
+        case BadAddress():
+            exit_code = USAGE
+        case CannotConnect():
+            message += "\nStart a service with `timeconv serve`, or give the address of one with --url."
+        case SessionError(code=code) if code in _USAGE_CODES:
+            exit_code = USAGE
+            if code == "unknown_model":
+                message += "\n`timeconv models` lists the networks; --model takes a name or name@version."
+        case SessionError() | ServerRefused() | ConnectionLost() if error.retryable:
+            seconds = "" if error.retry_after_ms is None else f" in {error.retry_after_ms / 1000:g} s"
+            message += f"\nIt may pass: try again{seconds}."
+        case _:
+            pass
+    return StreamError(message, exit_code=exit_code, summary=summary)

@@ -1,0 +1,1 @@
+"""Pictures in, crops and windows out: no I/O, no threads, no web."""

@@ -1,0 +1,82 @@
+"""One look at a frame: from JPEG bytes to the crop of the face in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.vision.boxes import Box
+from service.vision.crop import CropGeometry, crop_face, crop_whole
+from service.vision.decode import decode_gray
+from service.vision.detect import Detector, Face
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Seconds a frame spent in each stage so far."""
+
+    wait: float = 0.0
+    decode: float = 0.0
+    detect: float = 0.0
+    crop: float = 0.0
+    queue: float = 0.0
+    infer: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The face in a frame: its ``box``, the square ``crop_box`` that was cut (pixels) and the crop [48, 48]."""
+
+    box: Box
+    crop_box: Box
+    score: float
+    crop: NDArray[np.uint8]
+
+
+class Look:
+    """Decodes, finds the face and crops. Holds no state of a frame: all workers share one."""
+
+    def __init__(self, detector: Detector, *, max_bytes: int, max_pixels: int, clock: Callable[[], float]) -> None:
+        """Limits are those of `decode_gray`; ``clock``: seconds, monotonic."""
+        self.detector = detector
+        self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
+        self._clock = clock
+
+    def __call__(
+        self, jpeg: bytes, region: Literal["detect", "whole"], geometry: CropGeometry, times: StageTimes
+    ) -> Sighting | None:
+        """The largest face of a frame, or None; ``times`` gets decode, detect and crop.
+
+        Raises:
+            BadImage: see `decode_gray`.
+        """
+        start_s = self._clock()
+        gray = decode_gray(jpeg, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
+        decoded_s = self._clock()
+        times.decode = decoded_s - start_s
+        if region == "whole":
+            sighting = _whole(gray)
+            times.crop = self._clock() - decoded_s
+            return sighting
+        faces = self.detector.detect(gray)
+        detected_s = self._clock()
+        times.detect = detected_s - decoded_s
+        if not faces:
+            return None
+        sighting = _cropped(gray, faces[0], geometry)
+        times.crop = self._clock() - detected_s
+        return sighting
+
+
+def _whole(gray: NDArray[np.uint8]) -> Sighting:
+    height, width = gray.shape
+    side = min(height, width)
+    square = Box((width - side) / 2, (height - side) / 2, side, side)
+    return Sighting(Box(0.0, 0.0, float(width), float(height)), square, 1.0, crop_whole(gray))
+
+
+def _cropped(gray: NDArray[np.uint8], face: Face, geometry: CropGeometry) -> Sighting:
+    return Sighting(face.box, geometry.region(face.box), face.score, crop_face(gray, face.box, geometry))

@@ -1,0 +1,99 @@
+"""The five most recent crops of one face, and which frames go into them."""
+
+from collections import deque
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.vision.boxes import Box
+from service.vision.track import same_face
+
+FRAMES = 5
+CROP_SIDE = 48
+
+_INTERVALS_KEPT = 9
+
+
+class Window:
+    """The last five crops of one face.
+
+    Five frames must be one motion of one face (TimeConvNets, section 3): a gap in time or a jump to another face
+    empties the window and, for a jump, begins a new face id.
+    """
+
+    def __init__(self, gap_reset_s: float) -> None:
+        """``gap_reset_s``: a longer time between two crops empties the window."""
+        self._gap_reset_s = gap_reset_s
+        self._crops: deque[NDArray[np.uint8]] = deque(maxlen=FRAMES)
+        self._last: tuple[Box, float] | None = None
+        self.face_id = 0
+
+    def push(self, crop: NDArray[np.uint8], box: Box, time_s: float) -> None:
+        """Add a crop [48, 48] of the face at ``box`` (pixels), taken at ``time_s``."""
+        if self._last is not None:
+            last_box, last_s = self._last
+            same = same_face(last_box, box)
+            if not same:
+                self.face_id += 1
+            if not same or not 0 <= time_s - last_s <= self._gap_reset_s:
+                self._crops.clear()
+        self._crops.append(crop)
+        self._last = box, time_s
+
+    def clear(self) -> None:
+        """Forget the crops: what comes next is not the same motion."""
+        self._crops.clear()
+
+    @property
+    def frames_needed(self) -> int:
+        """Crops that are missing to a full window."""
+        return FRAMES - len(self._crops)
+
+    def stack(self) -> NDArray[np.uint8]:
+        """The full window, uint8 [5, 48, 48], oldest first.
+
+        A copy: the crops move on with the next push while a batch still holds this.
+        """
+        assert self.frames_needed == 0
+        return np.stack(tuple(self._crops))
+
+
+class Stride:
+    """Which frames a window takes: every ``stride``-th.
+
+    With capture times it goes by time, so that frames the network or the client dropped do not stretch the window:
+    a frame is taken when it lies ``stride`` intervals after the last taken one, the interval being the median of the
+    last few. Without them it counts frames.
+    """
+
+    def __init__(self, stride: int) -> None:
+        """``stride``: 1 takes every frame."""
+        self._stride = stride
+        self._seen = 0
+        self._taken_us: int | None = None
+        self._captured_us: int | None = None
+        self._intervals_us: deque[int] = deque(maxlen=_INTERVALS_KEPT)
+
+    def takes(self, captured_us: int | None) -> bool:
+        """Whether the window takes the next frame, captured at ``captured_us`` (None: no capture times)."""
+        if self._stride == 1:
+            return True
+        if captured_us is None:
+            self._seen += 1
+            return (self._seen - 1) % self._stride == 0
+        return self._takes_at(captured_us)
+
+    def _takes_at(self, captured_us: int) -> bool:
+        if self._captured_us is not None and captured_us > self._captured_us:
+            self._intervals_us.append(captured_us - self._captured_us)
+        elif self._captured_us is not None and captured_us < self._captured_us:
+            self._taken_us = None  # The source began anew.
+        self._captured_us = captured_us
+        if self._taken_us is not None:
+            # Half an interval of slack, so that jitter does not push the frame one further.
+            due_us = (self._stride - 0.5) * median(self._intervals_us) if self._intervals_us else 0
+            if captured_us - self._taken_us < due_us or captured_us == self._taken_us:
+                return False
+        self._taken_us = captured_us
+        return True

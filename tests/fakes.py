@@ -1,0 +1,178 @@
+"""Stand-ins that tests hand to the code in the place of clocks, networks, detectors and event loops."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.inference.models import LoadedNetwork
+from service.inference.scheduler import Batch, Delivery, Fate, WindowItem
+from service.protocol import Outcome
+from service.vision.boxes import Box
+from service.vision.crop import CropGeometry
+from service.vision.detect import Face
+from service.vision.look import StageTimes
+
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+NETWORK = LoadedNetwork(
+    name="fake",
+    version="1",
+    lane="fake@1",
+    labels=LABELS,
+    uncertain_below=0.5,
+    geometry=CropGeometry(),
+    max_batch=4,
+)
+
+
+class ManualClock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def echo_runner(windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities that name the window: its first pixel / 255 for the first label, the rest for the last."""
+    probabilities = np.zeros((len(windows), len(LABELS)), np.float32)
+    probabilities[:, 0] = windows[:, 0, 0, 0] / 255
+    probabilities[:, -1] = 1 - probabilities[:, 0]
+    return probabilities
+
+
+class GatedRunner:
+    """A network that stands still in each call until it is let go; counts what it was given."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+        self.sizes: list[int] = []
+
+    def __call__(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.sizes.append(len(windows))
+        self.entered.release()
+        assert self.gate.acquire(timeout=30)
+        return echo_runner(windows)
+
+    def await_call(self) -> None:
+        """Wait until a call has begun."""
+        assert self.entered.acquire(timeout=30)
+
+    def let_go(self, calls: int = 1) -> None:
+        """Let calls return."""
+        self.gate.release(calls)
+
+
+class FailingOn:
+    """A network that raises for any batch that holds a window whose first pixel is one of ``marks``."""
+
+    def __init__(self, *marks: int) -> None:
+        self.marks = set(marks)
+        self.sizes: list[int] = []
+
+    def __call__(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.sizes.append(len(windows))
+        if self.marks & set(windows[:, 0, 0, 0].tolist()):
+            raise RuntimeError("cannot stand this window")
+        return echo_runner(windows)
+
+
+class FixedDetector:
+    """Finds the faces it was told to."""
+
+    name = "fixed"
+
+    def __init__(self, *boxes: Box) -> None:
+        self.faces = [Face(box, 0.9) for box in boxes]
+
+    def detect(self, gray: NDArray[np.uint8]) -> list[Face]:  # noqa: ARG002 - the protocol's
+        return self.faces
+
+
+class Letterbox:
+    """Collects the fates of windows, in the order they were delivered."""
+
+    def __init__(self) -> None:
+        self.fates: list[tuple[str, Fate]] = []
+        self.arrived = threading.Semaphore(0)
+
+    def item(
+        self, name: str, *, key: object = None, mark: int = 0, replaces: bool = False, expires_s: float | None = None
+    ) -> WindowItem:
+        """A window called ``name`` whose first pixel is ``mark``; its key is its name unless another is given."""
+
+        def deliver(fate: Fate) -> None:
+            self.fates.append((name, fate))
+            self.arrived.release()
+
+        return WindowItem(
+            key=name if key is None else key,
+            lane="fake@1",
+            window=np.full((5, 48, 48), mark, np.uint8),
+            replaces=replaces,
+            deliver=deliver,
+            expires_s=expires_s,
+        )
+
+    def await_fates(self, count: int) -> None:
+        """Wait until ``count`` more have come."""
+        for _ in range(count):
+            assert self.arrived.acquire(timeout=30)
+
+    @property
+    def names(self) -> list[str]:
+        """Whose fates came, in order."""
+        return [name for name, _ in self.fates]
+
+
+class ScriptedSource:
+    """A source whose steps the test wrote; a step that is a function is called on the worker."""
+
+    def __init__(self, *steps: object) -> None:
+        self.steps = list(steps)
+        self.abortions: list[Exception | None] = []
+
+    @property
+    def has_frames(self) -> bool:
+        return bool(self.steps)
+
+    def work(self) -> WindowItem | Delivery | None:
+        step = self.steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step  # type: ignore[return-value] # the test gave what a source may return
+
+    def aborted(self, error: Exception | None) -> Delivery:
+        return lambda: self.abortions.append(error)
+
+
+def post_at_once(deliveries: Sequence[Delivery]) -> None:
+    """An outbox without an event loop: deliveries run where they are posted."""
+    for delivery in deliveries:
+        delivery()
+
+
+class Recorder:
+    """An observer of frames and batches that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.outcomes: list[Outcome] = []
+        self.batches: list[tuple[int, str]] = []
+
+    def frame_received(self, size_bytes: int) -> None:  # noqa: ARG002 - the protocol's
+        self.received += 1
+
+    def frame_done(self, outcome: Outcome, times: StageTimes, total_s: float, age_s: float) -> None:  # noqa: ARG002
+        self.outcomes.append(outcome)
+
+    def batch_ran(self, batch: Batch, queue_s: Sequence[float], infer_s: float) -> None:  # noqa: ARG002
+        self.batches.append((len(batch.items), batch.reason))

@@ -1,0 +1,93 @@
+"""Export: parity with torch, and what the manifest says."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training import evaluate, manifest, networks
+from training.calibrate import Trust
+from training.config import Config
+from training.datasets.fer2013 import Faces
+from training.export import PARITY, Deployed, calibrate, check_parity, describe, export
+from training.train import Run
+
+pytestmark = pytest.mark.training
+
+
+class StripeReader(nn.Module):
+    """Scores each label by the brightness of the rows where fake faces have their stripe."""
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Take windows [n, 5, 48, 48] and give logits [n, 7]."""
+        bands: Tensor = window[:, -1, :42].view(-1, 7, 6 * 48).mean(dim=2) * 5
+        return bands
+
+
+@pytest.fixture
+def model() -> Deployed:
+    """Wrap a network with fresh weights."""
+    torch.manual_seed(0)
+    return Deployed(networks.build("timeconv-mini-xception"), temperature=0.5)
+
+
+def test_the_file_answers_as_torch_does(model: Deployed, tmp_path: Path) -> None:
+    """ONNX Runtime and torch differ by at most 1e-5 (float32) at batches of 1, 3 and 64."""
+    export(model, tmp_path / "model.onnx")
+    assert check_parity(model, tmp_path / "model.onnx") <= PARITY == 1e-5
+
+
+def test_a_file_of_other_weights_is_refused(model: Deployed, tmp_path: Path) -> None:
+    """Parity is checked, not assumed."""
+    export(model, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="differs from torch"):
+        check_parity(Deployed(model.network, temperature=0.4), tmp_path / "model.onnx")
+
+
+def test_the_graph_takes_bytes_and_gives_probabilities(model: Deployed, tmp_path: Path) -> None:
+    """The graph's input is uint8 [n, 5, 48, 48], its output float32 [n, 7] whose rows sum to one."""
+    export(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (window,), (probabilities,) = session.get_inputs(), session.get_outputs()
+    assert (window.name, window.type, window.shape) == ("window", "tensor(uint8)", ["n", 5, 48, 48])
+    assert (probabilities.name, probabilities.type, probabilities.shape) == ("probabilities", "tensor(float)", ["n", 7])
+    (rows,) = session.run(None, {"window": np.full((2, 5, 48, 48), 200, np.uint8)})
+    np.testing.assert_allclose(rows.sum(axis=1), [1, 1], atol=1e-6)
+
+
+def test_an_exported_model_can_be_scored(tmp_path: Path, faces: Callable[..., Faces]) -> None:
+    """What export writes, manifest and all, evaluate opens and scores."""
+    run = Run(Config())
+    export(Deployed(run.averaged, 1.0), tmp_path / "model.onnx")
+    manifest.write(tmp_path, describe(run, "1", tmp_path / "model.onnx", 1.0, Trust(0.5, 0.9, 0.8)))
+    scores = evaluate.evaluate(evaluate.open_model(tmp_path), faces(14))
+    assert scores["plain"].pictures == 14
+
+
+def test_a_changed_file_is_not_opened(tmp_path: Path) -> None:
+    """A model file other than the one its manifest describes is refused."""
+    run = Run(Config())
+    export(Deployed(run.averaged, 1.0), tmp_path / "model.onnx")
+    described = describe(run, "1", tmp_path / "model.onnx", 1.0, Trust(0.5, 0.9, 0.8))
+    manifest.write(tmp_path, described | {"sha256": "0" * 64})
+    with pytest.raises(ValueError, match="is not the file"):
+        evaluate.open_model(tmp_path)
+
+
+def test_calibration_reads_only_judged_fresh_pictures(faces: Callable[..., Faces]) -> None:
+    """Pictures without a FER+ label and copies of Training pictures change neither temperature nor threshold."""
+    fresh = faces(35, seed=1)
+    strange = faces(14, seed=2)
+    strange.votes[:7] = 0
+    strange.duplicate[7:] = True
+    both = Faces(
+        np.concatenate([fresh.images, strange.images]),
+        np.concatenate([fresh.labels, strange.labels]),
+        np.concatenate([fresh.votes, strange.votes]),
+        np.concatenate([fresh.duplicate, strange.duplicate]),
+    )
+    assert calibrate(StripeReader(), both) == calibrate(StripeReader(), fresh)

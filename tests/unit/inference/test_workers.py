@@ -1,0 +1,268 @@
+"""service.inference.workers: the scheduler's contract with real threads, led by gates instead of sleeps."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import RunnerFailed
+from service.inference.batch import Runner
+from service.inference.scheduler import Dropped, Scheduler, Scores
+from service.inference.workers import WorkerPool
+from tests.fakes import (
+    FailingOn,
+    GatedRunner,
+    Letterbox,
+    ManualClock,
+    Recorder,
+    ScriptedSource,
+    echo_runner,
+    post_at_once,
+)
+
+
+@contextmanager
+def working(
+    runner: Runner,
+    *,
+    workers: int = 1,
+    max_waiting: int = 64,
+    clock: Callable[[], float] | None = None,
+    observer: Recorder | None = None,
+) -> Iterator[WorkerPool]:
+    """A pool that is closed at the end, with no thread left."""
+    scheduler = Scheduler(max_waiting=max_waiting, hold_s=0.005)
+    pool = WorkerPool(
+        scheduler,
+        workers=workers,
+        post=post_at_once,
+        observer=observer or Recorder(),
+        clock=clock or ManualClock(),
+    )
+    pool.add_lane("fake@1", runner, 4)
+    before = threading.active_count()
+    pool.start()
+    try:
+        yield pool
+    finally:
+        if isinstance(runner, GatedRunner):
+            runner.let_go(100)
+        assert pool.close(30)
+        assert threading.active_count() == before
+        assert (pool.waiting_windows, pool.waiting_turns) == (0, 0)
+
+
+def source_of(box: Letterbox, *names: str, marks: dict[str, int] | None = None) -> ScriptedSource:
+    """A source whose frames come to windows with these names; its key is its first name."""
+    return ScriptedSource(*(box.item(name, key=names[0], mark=(marks or {}).get(name, 0)) for name in names))
+
+
+def first_scores(box: Letterbox) -> dict[str, int | None]:
+    """By name: the mark that came back as the first probability, None for a window that failed."""
+    return {
+        name: round(float(fate.probabilities[0]) * 255) if isinstance(fate, Scores) else None for name, fate in box.fates
+    }
+
+
+def test_a_frame_comes_out_as_scores() -> None:
+    """A source's frame becomes a window, and its scores are delivered."""
+    box = Letterbox()
+    with working(echo_runner) as pool:
+        pool.ready(source_of(box, "a", marks={"a": 51}), "stream")
+        box.await_fates(1)
+    assert first_scores(box) == {"a": 51}
+
+
+def test_windows_that_came_while_the_worker_was_busy_leave_together() -> None:
+    """Six sources that got ready during one call are answered by one batch of four and one of two."""
+    box, runner, recorder = Letterbox(), GatedRunner(), Recorder()
+    with working(runner, observer=recorder) as pool:
+        pool.ready(source_of(box, "first"), "stream")
+        runner.await_call()
+        for name in "abcdef":
+            pool.ready(source_of(box, name), "stream")
+        runner.let_go(3)
+        box.await_fates(7)
+    assert recorder.batches == [(1, "idle"), (4, "full"), (2, "idle")]
+    assert box.names == ["first", *"abcdef"]
+
+
+def test_order_within_a_session_is_kept_with_many_workers() -> None:
+    """Windows of each session are answered in order, whatever worker ran them."""
+    box = Letterbox()
+    names = [[f"{key}{index}" for index in range(20)] for key in "abcdefgh"]
+    with working(echo_runner, workers=4) as pool:
+        for session in names:
+            pool.ready(source_of(box, *session), "stream")
+        box.await_fates(160)
+    for session in names:
+        assert [name for name in box.names if name[0] == session[0][0]] == session
+
+
+def test_a_failing_window_fails_alone() -> None:
+    """The windows beside a culprit in its batch get their scores, and the worker lives on."""
+    box, gate = Letterbox(), GatedRunner()
+    failing = FailingOn(66)
+
+    def gated_then_failing(windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return gate(windows) if windows[0, 0, 0, 0] == 1 else failing(windows)
+
+    with working(gated_then_failing) as pool:
+        pool.ready(source_of(box, "hold", marks={"hold": 1}), "stream")
+        gate.await_call()
+        for name, mark in (("a", 10), ("bad", 66), ("c", 30)):
+            pool.ready(source_of(box, name, marks={name: mark}), "stream")
+        gate.let_go()
+        box.await_fates(4)
+        pool.ready(source_of(box, "later", marks={"later": 40}), "stream")
+        box.await_fates(1)
+    assert first_scores(box) == {"hold": 1, "a": 10, "bad": None, "c": 30, "later": 40}
+    assert [type(fate) for name, fate in box.fates if name == "bad"] == [RunnerFailed]
+
+
+def test_a_source_that_raises_is_told_and_the_worker_lives() -> None:
+    """An exception in a frame's work reaches its source, and the next frame is worked on."""
+    box = Letterbox()
+    error = ValueError("unforeseen")
+    source = ScriptedSource(error, box.item("next"))
+    with working(echo_runner) as pool:
+        pool.ready(source, "stream")
+        box.await_fates(1)
+    assert (source.abortions, box.names) == ([error], ["next"])
+
+
+def test_a_caller_gone_while_queued_costs_nothing() -> None:
+    """A window whose caller left before its batch is not run; the others are."""
+    box, runner = Letterbox(), GatedRunner()
+    with working(runner) as pool:
+        pool.ready(source_of(box, "first"), "stream")
+        runner.await_call()
+        gone = source_of(box, "gone")
+        pool.ready(gone, "stream")
+        pool.ready(source_of(box, "here"), "stream")
+        pool.leave(gone, "gone")
+        runner.let_go(2)
+        box.await_fates(2)
+    assert (box.names, runner.sizes) == (["first", "here"], [1, 1])
+
+
+def test_a_caller_gone_while_running_harms_nobody() -> None:
+    """The batch of a caller who left runs on, and the others in it get their scores."""
+    box, runner = Letterbox(), GatedRunner()
+    with working(runner) as pool:
+        leaver = source_of(box, "leaver")
+        pool.ready(leaver, "stream")
+        runner.await_call()
+        pool.ready(source_of(box, "other"), "stream")
+        pool.leave(leaver, "leaver")
+        runner.let_go(2)
+        box.await_fates(2)
+    assert first_scores(box) == {"leaver": 0, "other": 0}
+
+
+def test_two_hundred_callers_that_leave_at_random_points() -> None:
+    """Whoever stays of 200 callers is answered, in whatever state the others left."""
+    box, runner = Letterbox(), GatedRunner()
+    random = np.random.default_rng(7)
+    stays = [f"stays{index}" for index in range(100)]
+    with working(runner, workers=2, max_waiting=1000) as pool:
+        names = [*stays, *(f"leaves{index}" for index in range(200))]
+        random.shuffle(names)
+        leavers = {}
+        for name in names:
+            source = source_of(box, name)
+            pool.ready(source, "stream")
+            if name.startswith("leaves"):
+                leavers[name] = source
+            if leavers and random.random() < 0.5:
+                left, gone = leavers.popitem()
+                pool.leave(gone, left)
+            runner.let_go(int(random.integers(1, 4)))
+        for left, gone in leavers.items():
+            pool.leave(gone, left)
+        runner.let_go(400)
+        while not set(stays) <= set(box.names):
+            box.await_fates(1)
+    assert all(isinstance(fate, Scores) for name, fate in box.fates if name in stays)
+    assert len(box.names) == len(set(box.names))
+
+
+def test_a_full_queue_is_told_at_once() -> None:
+    """A window that finds the queue full is delivered as such, while the worker is still busy elsewhere."""
+    box, runner = Letterbox(), GatedRunner()
+    with working(runner, workers=2, max_waiting=1) as pool:
+        for name in ("a", "b"):  # Both workers are in a call ...
+            pool.ready(source_of(box, name), "stream")
+            runner.await_call()
+        pool.ready(source_of(box, "c"), "stream")
+        pool.ready(source_of(box, "d"), "stream")
+        runner.let_go()  # ... and the first that returns makes one window too many: frames go before small batches.
+        box.await_fates(2)
+        assert ("d", Dropped.FULL) in box.fates
+
+
+def test_closing_answers_what_waits() -> None:
+    """On closing what runs is finished, what waits is told, and no thread is left."""
+    box, runner = Letterbox(), GatedRunner()
+    with working(runner) as pool:
+        pool.ready(source_of(box, "running"), "stream")
+        runner.await_call()
+        closing = threading.Thread(target=pool.close, args=(30,))
+        closing.start()
+        runner.let_go()
+        closing.join(30)
+        pool.ready(source_of(box, "too late"), "stream")
+    assert [type(fate) for _, fate in box.fates] == [Scores]
+
+
+def test_closing_has_a_bound() -> None:
+    """A worker that does not come back delays closing by no more than the time given."""
+    runner, box = GatedRunner(), Letterbox()
+    with working(runner) as pool:
+        pool.ready(source_of(box, "stuck"), "stream")
+        runner.await_call()
+        assert pool.close(0) is False
+
+
+def test_a_stuck_call_is_seen_and_its_frames_are_answered() -> None:
+    """A call over the limit counts as stuck, its windows are told so, and later scores come too late to count."""
+    box, runner, clock = Letterbox(), GatedRunner(), ManualClock()
+    with working(runner, clock=clock) as pool:
+        pool.ready(source_of(box, "a"), "stream")
+        runner.await_call()
+        clock.advance(4.9)
+        assert (pool.stuck(5.0), [state.state for state in pool.states()]) == ([], ["busy"])
+        clock.advance(0.2)
+        assert [(state.name, round(state.busy_s, 3)) for state in pool.stuck(5.0)] == [("worker-0", 5.1)]
+        pool.fail_stuck(5.0)
+        assert box.fates == [("a", Dropped.STUCK)]
+
+
+def test_a_stuck_frame_is_answered() -> None:
+    """A frame whose decoding does not come back is told to its source."""
+    gate, entered, clock = threading.Event(), threading.Event(), ManualClock()
+
+    class Stuck(ScriptedSource):
+        def work(self) -> None:
+            self.steps.pop(0)
+            entered.set()
+            assert gate.wait(30)
+
+    source = Stuck(None)
+    with working(echo_runner, clock=clock) as pool:
+        pool.ready(source, "stream")
+        assert entered.wait(30)
+        clock.advance(6)
+        pool.fail_stuck(5.0)
+        assert source.abortions == [None]
+        gate.set()
+
+
+def test_idle_workers_are_idle() -> None:
+    """Workers with nothing to do say so, and are never stuck."""
+    clock = ManualClock()
+    with working(echo_runner, workers=2, clock=clock) as pool:
+        clock.advance(3600)
+        assert ([state.state for state in pool.states()], pool.stuck(5.0)) == (["idle", "idle"], [])

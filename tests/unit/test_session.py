@@ -1,0 +1,464 @@
+"""service.session: freshness and the one outcome of every frame, with a clock and workers of the test's own."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.errors import BadImage, RunnerFailed
+from service.inference.scheduler import Dropped, Fate, Scores, WindowItem
+from service.protocol import FrameOutcome, FramesOutcome, Options, Outcome, Prediction, ServerMessage
+from service.session import Session
+from service.vision.boxes import Box
+from service.vision.crop import CropGeometry
+from service.vision.look import Sighting, StageTimes
+from tests.fakes import NETWORK, ManualClock, Recorder
+
+FACE = Box(10, 10, 100, 100)
+
+
+class ScriptedLook:
+    """A look at a frame whose JPEG is a word: ``face``, ``far`` (another face), ``none`` or ``bad``."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+
+    def __call__(self, jpeg: bytes, region: str, geometry: CropGeometry, times: StageTimes) -> Sighting | None:
+        del region, geometry, times
+        self.seen.append(jpeg)
+        if jpeg.startswith(b"bad"):
+            raise BadImage("corrupt", "damaged")
+        if jpeg.startswith(b"none"):
+            return None
+        box = Box(1000, 10, 100, 100) if jpeg.startswith(b"far") else FACE
+        return Sighting(box, box, 0.9, np.full((48, 48), len(self.seen), np.uint8))
+
+
+class Desk:
+    """A session, the worker's side of it played by the test, and what it would have sent."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - whatever options there are
+        self.clock = ManualClock()
+        self.look = ScriptedLook()
+        self.recorder = Recorder()
+        self.windows: list[WindowItem] = []
+        self.session = Session(
+            "id",
+            Options(**options),
+            NETWORK,
+            look=self.look,  # type: ignore[arg-type] # the same call
+            gap_reset_s=1.0,
+            max_frame_bytes=1000,
+            observer=self.recorder,
+            on_change=lambda: None,
+            clock=self.clock,
+        )
+
+    def receive(self, *frames: bytes, after_s: float = 0.04) -> None:
+        """Frames, each this long after the one before."""
+        for frame in frames:
+            self.clock.advance(after_s)
+            self.session.receive(frame)
+
+    def work(self) -> None:
+        """Work the inbox off; windows pile up."""
+        while self.session.has_frames:
+            step = self.session.work()
+            if isinstance(step, WindowItem):
+                self.windows.append(step)
+            elif step is not None:
+                step()
+
+    def feed(self, *frames: bytes, after_s: float = 0.04) -> None:
+        """Receive and work off one after the other, so that none is superseded."""
+        for frame in frames:
+            self.receive(frame, after_s=after_s)
+            self.work()
+
+    def run(self, fate: Fate | None = None) -> None:
+        """Deliver a fate, else scores, to every window that waits."""
+        windows, self.windows = self.windows, []
+        for item in windows:
+            item.deliver(fate or scores())
+
+    def send(self) -> list[ServerMessage]:
+        """All that can be sent, sent."""
+        sent = []
+        while (message := self.session.next_message()) is not None:
+            sent.append(message)
+            self.session.sent()
+        return sent
+
+    def outcomes(self) -> list[tuple[int, str]]:
+        """What is sent now, as (seq, outcome); ranges are spelled out."""
+        return [pair for message in self.send() for pair in spelled(message)]
+
+
+def spelled(message: ServerMessage) -> list[tuple[int, str]]:
+    if isinstance(message, FramesOutcome):
+        return [(seq, message.outcome.value) for seq in range(message.first, message.last + 1)]
+    if isinstance(message, Prediction):
+        return [(message.seq, "prediction")]
+    assert isinstance(message, FrameOutcome)
+    return [(message.seq, message.outcome.value)]
+
+
+def scores(best: int = 3, probability: float = 0.9) -> Scores:
+    row: NDArray[np.float32] = np.full(7, (1 - probability) / 6, np.float32)
+    row[best] = probability
+    return Scores(row, batch_size=2, queue_s=0.001, infer_s=0.002)
+
+
+def filled(**options: Any) -> Desk:  # noqa: ANN401 - whatever options there are
+    """A desk whose window has four crops."""
+    desk = Desk(**options)
+    desk.feed(*[b"face"] * 4)
+    desk.send()
+    return desk
+
+
+# One outcome each
+
+
+def test_four_frames_fill_the_window_and_the_fifth_is_predicted() -> None:
+    """A new session answers `window_filling` four times, with what is missing, then predictions."""
+    desk = Desk()
+    desk.feed(*[b"face"] * 6)
+    desk.run()
+    messages = desk.send()
+    assert [m.detail["frames_needed"] for m in messages if isinstance(m, FrameOutcome)] == [4, 3, 2, 1]
+    assert [m.seq for m in messages if isinstance(m, Prediction)] == [4, 5]
+
+
+def test_a_prediction_says_it_all() -> None:
+    """A prediction names the face, its scores by label, the winner and how the frame spent its time."""
+    desk = filled()
+    desk.feed(b"face")
+    desk.clock.advance(0.010)
+    desk.run(scores(best=3, probability=0.9))
+    (message,) = desk.send()
+    assert isinstance(message, Prediction)
+    face = message.faces[0]
+    assert (face.emotion, face.probabilities["happy"], face.uncertain, face.box) == ("happy", 0.9, False, FACE)
+    assert (message.batch_size, message.age_ms, message.timing_ms.total) == (2, 10.0, 10.0)
+    assert (message.timing_ms.queue, message.timing_ms.infer) == (1.0, 2.0)
+
+
+def test_a_weak_winner_is_uncertain() -> None:
+    """Below the network's threshold the answer says that it is uncertain."""
+    desk = filled()
+    desk.feed(b"face")
+    desk.run(scores(probability=0.49))
+    (message,) = desk.send()
+    assert isinstance(message, Prediction)
+    assert message.faces[0].uncertain
+
+
+@pytest.mark.parametrize(
+    ("frame", "outcome"), [(b"none", "no_face"), (b"bad", "bad_image"), (b"", "window_filling"), (b"x" * 1001, "bad_image")]
+)
+def test_frames_without_a_window_are_answered(frame: bytes, outcome: str) -> None:
+    """A frame that comes to no window has the outcome that says why, and the session goes on."""
+    desk = Desk()
+    desk.feed(frame, b"face")
+    assert [outcome for _, outcome in desk.outcomes()] == [outcome, "window_filling"]
+
+
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [
+        (RunnerFailed("boom"), "failed"),
+        (Dropped.FULL, "overloaded"),
+        (Dropped.EXPIRED, "expired"),
+        (Dropped.REPLACED, "superseded"),
+        (Dropped.STUCK, "failed"),
+        (Dropped.CLOSING, "abandoned"),
+    ],
+)
+def test_the_fate_of_a_window_is_the_outcome_of_its_frame(fate: Fate, outcome: str) -> None:
+    """Whatever became of a window is said of its frame."""
+    desk = filled()
+    desk.feed(b"face")
+    desk.run(fate)
+    assert desk.outcomes() == [(4, outcome)]
+
+
+def test_received_is_the_sum_of_outcomes_and_open() -> None:
+    """At every moment the frames received are those with an outcome and those in flight."""
+    desk = Desk()
+    for step in range(30):
+        desk.receive(*[b"face", b"none", b"bad"][: step % 4])
+        if step % 3 == 0:
+            desk.work()
+        if step % 5 == 0:
+            desk.run()
+        if step % 2 == 0:
+            desk.send()
+        assert desk.session.received == sum(desk.session.outcomes.values()) + desk.session.in_flight
+    desk.session.close()
+    assert desk.session.received == sum(desk.session.outcomes.values()) == len(desk.recorder.outcomes)
+
+
+def test_a_second_answer_for_a_frame_is_nothing() -> None:
+    """Scores that come after their frame was given up change nothing."""
+    desk = filled()
+    desk.feed(b"face")
+    (item,) = desk.windows
+    item.deliver(Dropped.STUCK)
+    item.deliver(scores())
+    assert desk.outcomes() == [(4, "failed")]
+
+
+def test_a_frame_whose_work_broke_off_is_failed() -> None:
+    """When a worker gives up on a frame, that frame is `failed` and says why."""
+    desk = Desk()
+    desk.receive(b"face")
+    desk.session._at_work = desk.session._inbox.popleft()
+    desk.session.aborted(ValueError("unforeseen"))()
+    (message,) = desk.send()
+    assert isinstance(message, FrameOutcome)
+    assert (message.outcome, message.detail) == (Outcome.FAILED, {"reason": "ValueError"})
+
+
+# A client that leaves
+
+
+def test_what_is_open_when_the_client_leaves_is_abandoned() -> None:
+    """Frames in the inbox, in a batch and in the outgoing queue are all counted once, as abandoned."""
+    desk = filled(freshness="every")
+    desk.feed(b"face", b"face")
+    desk.windows[0].deliver(scores())
+    desk.receive(b"face")
+    desk.session.close()
+    assert desk.session.outcomes == {Outcome.WINDOW_FILLING: 4, Outcome.ABANDONED: 3}
+
+
+def test_scores_for_a_client_that_left_harm_nothing() -> None:
+    """A batch that comes back after its client is gone is not counted again."""
+    desk = filled()
+    desk.feed(b"face")
+    desk.session.close()
+    desk.run()
+    assert (desk.send(), desk.session.outcomes[Outcome.ABANDONED]) == ([], 1)
+
+
+def test_an_answer_not_handed_over_is_abandoned() -> None:
+    """A message whose sending broke off did not count as sent."""
+    desk = Desk()
+    desk.feed(b"none")
+    assert desk.session.next_message() is not None
+    desk.session.close()
+    assert desk.session.outcomes == {Outcome.ABANDONED: 1}
+
+
+# Freshness
+
+
+def test_latest_keeps_the_newest_frame() -> None:
+    """In `latest` a frame that waits is superseded by a newer one, and is never looked at."""
+    desk = Desk()
+    desk.receive(b"none 0", b"none 1", b"none 2")
+    desk.work()
+    assert desk.look.seen == [b"none 2"]
+    assert sorted(desk.outcomes()) == [(0, "superseded"), (1, "superseded"), (2, "no_face")]
+
+
+def test_every_keeps_all_frames() -> None:
+    """In `every` all frames are looked at, in order."""
+    desk = Desk(freshness="every")
+    desk.receive(b"none 0", b"none 1", b"none 2")
+    desk.work()
+    assert desk.outcomes() == [(0, "no_face"), (1, "no_face"), (2, "no_face")]
+
+
+def test_every_reads_no_further_than_its_credit() -> None:
+    """In `every` there is room for eight frames without an outcome; an outcome sent makes room for one."""
+    desk = Desk(freshness="every")
+    desk.receive(*[b"none"] * 7)
+    assert desk.session.has_room
+    desk.receive(b"none")
+    assert not desk.session.has_room
+    desk.work()
+    assert not desk.session.has_room
+    desk.send()
+    assert desk.session.has_room
+
+
+def test_an_old_frame_is_not_decoded() -> None:
+    """A frame that waited past its max_age_ms is `expired` without being looked at."""
+    desk = Desk(max_age_ms=100)
+    desk.receive(b"face")
+    desk.clock.advance(0.1)
+    desk.work()
+    assert (desk.outcomes(), desk.look.seen) == ([(0, "expired")], [])
+
+
+def test_an_old_window_says_when_it_is_too_old() -> None:
+    """A window carries the moment from which it must not be run."""
+    desk = filled(max_age_ms=100)
+    desk.feed(b"face")
+    assert desk.windows[0].expires_s == pytest.approx(desk.clock.now_s + 0.1)
+
+
+def test_an_old_prediction_is_not_sent() -> None:
+    """A prediction that got too old on its way out is `expired`."""
+    desk = filled(max_age_ms=100)
+    desk.feed(b"face")
+    desk.run()
+    desk.clock.advance(0.1)
+    assert desk.outcomes() == [(4, "expired")]
+
+
+def test_windows_replace_each_other_in_latest_only() -> None:
+    """Only windows of `latest` give way to a newer one."""
+    replaces = []
+    for freshness in ("latest", "every"):
+        desk = filled(freshness=freshness)
+        desk.feed(b"face")
+        replaces.append(desk.windows[0].replaces)
+    assert replaces == [True, False]
+
+
+# Windows
+
+
+def test_a_gap_empties_the_window() -> None:
+    """After more than gap_reset_ms without a face the window fills anew."""
+    desk = filled()
+    desk.feed(b"face", after_s=1.1)
+    (message,) = desk.send()
+    assert isinstance(message, FrameOutcome)
+    assert message.detail["frames_needed"] == 4
+
+
+def test_another_face_gets_a_window_and_an_id_of_its_own() -> None:
+    """When the face is suddenly elsewhere its frames are not mixed with those before."""
+    desk = filled()
+    desk.feed(b"face", *[b"far"] * 5)
+    desk.run()
+    predictions = [message for message in desk.send() if isinstance(message, Prediction)]
+    assert [(message.seq, message.faces[0].id) for message in predictions] == [(4, 0), (9, 1)]
+
+
+def test_a_window_holds_the_last_five_crops_in_order() -> None:
+    """The window that goes to the network is the last five crops, oldest first."""
+    desk = filled()
+    desk.feed(b"face", b"none", b"face")
+    assert [item.window[:, 0, 0].tolist() for item in desk.windows] == [[1, 2, 3, 4, 5], [2, 3, 4, 5, 7]]
+
+
+def test_stride_skips_frames_unseen() -> None:
+    """With stride 2 every other frame is `skipped`, costs no look, and supersedes nothing."""
+    desk = Desk(stride=2)
+    desk.receive(b"none 0", b"none 1")
+    desk.work()
+    desk.feed(b"none 2", b"none 3")
+    assert desk.look.seen == [b"none 0", b"none 2"]
+    assert sorted(desk.outcomes()) == [(0, "no_face"), (1, "skipped"), (2, "no_face"), (3, "skipped")]
+
+
+# Capture times
+
+
+def stamped(captured_us: int, frame: bytes = b"face") -> bytes:
+    return captured_us.to_bytes(8, "big") + frame
+
+
+def test_the_age_goes_by_capture_time() -> None:
+    """A frame that came later after its capture than the fastest one is older by as much."""
+    desk = Desk(timestamps=True)
+    messages = []
+    for captured_us, after_s in ((5_000_000, 0), (5_040_000, 0.1)):
+        desk.feed(stamped(captured_us), after_s=after_s)
+        messages += desk.send()
+    ages = [(message.captured_us, message.age_ms) for message in messages if isinstance(message, FrameOutcome)]
+    assert ages == [(5_000_000, 0.0), (5_040_000, 60.0)]
+
+
+def test_gaps_go_by_capture_time() -> None:
+    """Frames a second apart when captured are no window, however fast they were sent."""
+    desk = Desk(timestamps=True, freshness="every")
+    desk.feed(*(stamped(index * 1_100_000) for index in range(5)), after_s=0.001)
+    messages = desk.send()
+    assert [m.detail["frames_needed"] for m in messages if isinstance(m, FrameOutcome)] == [4] * 5
+
+
+def test_a_missing_time_stamp_is_a_bad_image() -> None:
+    """With timestamps=1 a message shorter than a time stamp is `bad_image` and says so."""
+    desk = Desk(timestamps=True)
+    desk.feed(b"short")
+    (message,) = desk.send()
+    assert isinstance(message, FrameOutcome)
+    assert (message.outcome, message.detail["reason"]) == (Outcome.BAD_IMAGE, "timestamp_missing")
+
+
+# A client that does not read
+
+
+def test_a_blocked_latest_session_is_not_worked_for() -> None:
+    """While the client does not read, its frames are superseded by newer ones and none is looked at."""
+    desk = Desk()
+    desk.session.block()
+    desk.receive(*[b"face"] * 5)
+    assert not desk.session.has_frames
+    desk.session.unblock()
+    desk.work()
+    messages = desk.send()
+    assert (len(desk.look.seen), len(messages)) == (1, 2)
+    assert isinstance(messages[0], FramesOutcome)
+    assert (messages[0].first, messages[0].last, messages[0].outcome) == (0, 3, Outcome.SUPERSEDED)
+
+
+def test_a_blocked_client_is_owed_a_bounded_number_of_messages() -> None:
+    """However long a client does not read, what waits for it is a few messages, and every frame is accounted for."""
+    desk = Desk(stride=2)
+    desk.session.block()
+    desk.receive(*[b"face", b"bad", b"x" * 2000] * 200)
+    desk.session.unblock()
+    desk.work()
+    messages = desk.send()
+    assert len(messages) <= 3
+    assert sorted(seq for message in messages for seq, _ in spelled(message)) == list(range(600))
+
+
+def test_a_newer_prediction_supersedes_one_that_was_not_read() -> None:
+    """Of two predictions that come back while the client does not read only the newer is sent."""
+    desk = filled()
+    desk.feed(b"face", b"face")
+    desk.session.block()
+    desk.run()
+    desk.session.unblock()
+    assert desk.outcomes() == [(4, "superseded"), (5, "prediction")]
+
+
+def test_a_blocked_every_session_loses_nothing() -> None:
+    """In `every` a client that reads late gets every answer."""
+    desk = filled(freshness="every")
+    desk.feed(b"face", b"face")
+    desk.session.block()
+    desk.run()
+    desk.session.unblock()
+    assert desk.outcomes() == [(4, "prediction"), (5, "prediction")]
+
+
+# Updates
+
+
+def test_an_update_holds_from_the_next_frame_on() -> None:
+    """Frames received before an update keep the options they came with."""
+    desk = Desk(freshness="every")
+    desk.receive(b"none 0")
+    desk.session.update(Options(freshness="every", timestamps=True), NETWORK)
+    desk.receive(stamped(7, b"none 1"))
+    desk.work()
+    assert [(m.seq, m.captured_us) for m in desk.send() if isinstance(m, FrameOutcome)][1] == (1, 7)
+    assert desk.look.seen == [b"none 0", b"none 1"]
+
+
+def test_another_region_begins_a_new_window() -> None:
+    """Crops that were made in different ways are not mixed in one window."""
+    desk = filled()
+    desk.session.update(Options(region="whole"), NETWORK)
+    desk.feed(b"face")
+    assert desk.outcomes() == [(4, "window_filling")]

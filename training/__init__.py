@@ -1,0 +1,1 @@
+"""The offline half: train, calibrate, export and score the networks that the service runs (needs torch)."""
