@@ -1,7 +1,7 @@
 """The composition root: one application out of its settings."""
 
-import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -10,58 +10,43 @@ from fastapi_offline import FastAPIOffline
 
 from service import __version__
 from service.api import health, models, page, predict, problems, stream
-from service.engine import open_engine
+from service.engine import Engine, open_engine
 from service.settings import Settings
 
-log = logging.getLogger(__name__)
 
-
-def create_app(
+@asynccontextmanager
+async def open_app(
     settings: Settings,
     *,
     exit_process: Callable[[int], None] = os._exit,
-    on_ready: Callable[[], None] = lambda: None,
-) -> FastAPI:
-    """The ASGI application. Nothing is opened before its lifespan starts.
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[FastAPI]:
+    """The ASGI application, its engine open; on the way out all is closed in reverse.
+
+    It is a context, not a lifespan, so that what cannot be had is an error of the caller's before anything listens.
 
     Args:
         settings: as the command line read them.
         exit_process: how the watchdog ends a process with a stuck worker; without waiting for that worker.
-        on_ready: called once the default network is loaded and warmed.
+        clock: seconds, monotonic.
+
+    Raises:
+        TimeConvError: a part cannot be had; the message says which and why.
     """
+    async with open_engine(settings, exit_process=exit_process, clock=clock) as engine:
+        yield create_app(engine)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_engine(settings, exit_process=exit_process) as engine:
-            app.state.engine = engine
-            log.info(
-                "Ready",
-                extra={
-                    "model": engine.default.lane,
-                    "device": engine.networks.device.name,
-                    "detector": engine.look.detector.name,
-                    "workers": settings.workers,
-                    "address": f"http://{settings.host}:{settings.port}",
-                },
-            )
-            on_ready()
-            yield
 
+def create_app(engine: Engine) -> FastAPI:
+    """The endpoints around an engine."""
     # FastAPI's own /docs page loads its scripts from another host; this one brings them along.
     app = FastAPIOffline(
-        title="TimeConv",
-        version=__version__,
-        summary="Facial expression from a stream of frames",
-        lifespan=lifespan,
-        redoc_url=None,
+        title="TimeConv", version=__version__, summary="Facial expression from a stream of frames", redoc_url=None
     )
+    app.state.engine = engine
     problems.install(app)
     for part in (health, models, predict, stream, page):
         app.include_router(part.router)
-    _describe(app)
-    return app
-
-
-def _describe(app: FastAPI) -> None:
-    """Put the wire types into the OpenAPI document."""
+    # The types of msgspec, which FastAPI does not know, into the OpenAPI document, which it caches.
     app.openapi().setdefault("components", {}).setdefault("schemas", {}).update(predict.COMPONENTS)
+    return app

@@ -1,6 +1,7 @@
 """The command ``timeconv``: serve, doctor, stream, models."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,17 @@ from service.errors import TimeConvError
 from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+
+
+class Region(StrEnum):
+    """Choices of ``--region``."""
+
+    DETECT = "detect"
+    WHOLE = "whole"
+
+
+_INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 
 def main() -> None:
@@ -62,7 +74,78 @@ def serve(
         host=host, port=port, model=model, detector=detector, yunet_file=yunet_file, device=device, workers=workers
     )
     configure_logging(settings)
-    raise typer.Exit(run(settings))
+    run(settings)
+
+
+@app.command()
+def stream(
+    clip: Annotated[str, typer.Argument(help="A video or picture OpenCV can read, or the index of a camera.")],
+    url: Annotated[str, typer.Option(help="Address of the service.")] = "ws://127.0.0.1:8000",
+    csv: Annotated[Path | None, typer.Option(help="Write one row a frame to this file.")] = None,
+    model: Annotated[str, typer.Option(help="Network, name or name@version.")] = "",
+    region: Annotated[Region, typer.Option(help="detect, or whole for frames cropped to the face.")] = Region.DETECT,
+    stride: Annotated[int, typer.Option(help="The window takes every so manieth frame, 1 to 5.")] = 1,
+    quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 92,
+    max_age_ms: Annotated[int | None, typer.Option(help="Frames older than this are not answered.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--every", help="As fast as answered, dropping nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No line per frame.")] = False,
+) -> None:
+    """Stream a clip or a camera through the service: an outcome per frame, and a summary."""
+    from service.streaming import StreamError, StreamRequest, stream_clip  # noqa: PLC0415 - as in serve
+
+    try:
+        summary = stream_clip(
+            StreamRequest(
+                clip=clip,
+                url=url,
+                csv=csv,
+                every=every,
+                model=model,
+                region=region.value,
+                stride=stride,
+                quality=quality,
+                max_age_ms=max_age_ms,
+                quiet=quiet,
+            )
+        )
+    except StreamError as error:
+        if error.summary is not None:
+            typer.echo(str(error.summary))
+        typer.echo(f"timeconv: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    typer.echo(str(summary))
+    if not summary.agrees:
+        typer.echo("timeconv: frames received and outcomes do not add up", err=True)
+    raise typer.Exit(_INTERRUPTED if summary.interrupted else int(not summary.agrees))
+
+
+@app.command()
+def doctor(
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    detector: Annotated[str | None, typer.Option(help="blazeface, haar or yunet.")] = None,
+    yunet_file: Annotated[Path | None, typer.Option(help="ONNX file of YuNet.")] = None,
+    model: Annotated[str | None, typer.Option(help="Default network.")] = None,
+) -> None:
+    """Say what is really in use: libraries, device, threads, models, and windows per second by batch size."""
+    from service.doctor import examine  # noqa: PLC0415 - as in serve
+
+    for name, value in examine(read_settings(device=device, detector=detector, yunet_file=yunet_file, model=model)):
+        typer.echo(f"{name:12} {value}")
+
+
+@app.command()
+def models() -> None:
+    """List the networks of the model store, with their published scores."""
+    from service.inference.artifact import ModelStore, NetworkManifest  # noqa: PLC0415 - as in serve
+
+    settings = read_settings()
+    for artifact in ModelStore(settings.model_store).artifacts("network"):
+        manifest = artifact.manifest
+        assert isinstance(manifest, NetworkManifest)
+        size = f"{manifest.parameters['total']:,} parameters" if "total" in manifest.parameters else ""
+        default = "default" if settings.model in (manifest.name, artifact.spec) else ""
+        typer.echo("  ".join(part for part in (f"{artifact.spec:32}", f"{size:22}", default) if part.strip()))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ def open_detector(settings: Settings, store: ModelStore) -> Detector:
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, *, exit_process: Callable[[int], None], clock: Callable[[], float] = time.monotonic
+    settings: Settings, *, exit_process: Callable[[int], None], clock: Callable[[], float]
 ) -> AsyncIterator[Engine]:
     """Open all parts, with the default network loaded and warmed; on the way out close them in reverse.
 

@@ -197,15 +197,17 @@ class SessionUpdated(Struct, frozen=True, kw_only=True, tag_field="type", tag="s
 
     options: Options
     from_seq: int
+    max_in_flight: int
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
-    """A text message or option that was refused, or, before a close, its reason."""
+    """A text message that was refused, or, with the ``close_code`` that follows, why the session ends."""
 
     code: str
     message: str
     retryable: bool
     retry_after_ms: int | None = None
+    close_code: int | None = None
 
 
 class GoAway(Struct, frozen=True, kw_only=True, tag_field="type", tag="goaway"):
@@ -243,10 +245,14 @@ def encode(message: ServerMessage) -> bytes:
     return _encoder.encode(message)
 
 
-def error_message(error: TimeConvError) -> ErrorMessage:
-    """The wire form of an error."""
+def error_message(error: TimeConvError, *, closing: bool) -> ErrorMessage:
+    """The wire form of an error; ``closing``: the session ends with it."""
     return ErrorMessage(
-        code=error.code, message=str(error), retryable=error.retryable, retry_after_ms=error.retry_after_ms
+        code=error.code,
+        message=str(error),
+        retryable=error.retryable,
+        retry_after_ms=error.retry_after_ms,
+        close_code=error.close_code if closing else None,
     )
 
 
@@ -258,7 +264,7 @@ def parse_text(text: str) -> ClientMessage:
     """
     try:
         return _client_decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise BadMessage(f"Not a message of {SUBPROTOCOL}: {error}") from error
 
 
@@ -289,7 +295,7 @@ def updated(options: Options, changes: Mapping[str, Any]) -> Options:
     try:
         return _checked(msgspec.convert({**msgspec.structs.asdict(options), **changes}, Options))
     except msgspec.ValidationError as error:
-        raise BadOption(f"Bad option: {error}") from error
+        raise BadOption(_option_error(error)) from error
 
 
 def split_timestamp(message: bytes) -> tuple[int, bytes]:
@@ -312,7 +318,7 @@ def _convert_query(query: list[tuple[str, str]], kind: type[OptionsT]) -> Option
     try:
         return msgspec.convert(dict(query), kind, strict=False)
     except msgspec.ValidationError as error:
-        raise BadOption(f"Bad option: {error}") from error
+        raise BadOption(_option_error(error)) from error
 
 
 def _checked(options: Options) -> Options:
@@ -323,3 +329,9 @@ def _checked(options: Options) -> Options:
     if options.smoothing_ms != 0:
         raise BadOption("smoothing_ms: this version does not smooth; use 0")
     return options
+
+
+def _option_error(error: msgspec.ValidationError) -> str:
+    """``Expected `int` <= 5 - at `$.stride``` as ``stride: expected `int` <= 5``."""
+    what, _, where = str(error).partition(" - at `$.")
+    return f"{where.rstrip('`')}: {what[:1].lower()}{what[1:]}" if where else what

@@ -1,18 +1,37 @@
-"""Runs the application in uvicorn, on a socket of our own."""
+"""Runs the application in uvicorn, on a socket of our own, until told to stop."""
 
+import asyncio
+import contextlib
 import logging
+import os
+import signal
 import socket
+import sys
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI
 
-from service.app import create_app
+from service.app import open_app
+from service.engine import Engine
 from service.errors import Unavailable
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
 
+log = logging.getLogger(__name__)
+
 _BACKLOG = 1024
 _SHUTDOWN_S = 5
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        TimeConvError: the service cannot start; the message says why.
+    """
+    with listen(settings) as listening, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve_until_signalled(settings, listening))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -37,10 +56,58 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+async def serve(
+    settings: Settings,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    *,
+    exit_process: Callable[[int], None] = os._exit,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on ``listening`` until ``stop`` is set; ``on_ready`` is called once every endpoint answers.
+
+    Raises:
+        TimeConvError: the service cannot start; the message says why.
+    """
+    async with open_app(settings, exit_process=exit_process) as app:
+        server = _Server(_uvicorn_config(app, settings))
+        serving = asyncio.create_task(server.serve([listening]))
+        stopping = asyncio.create_task(stop.wait())
+        host, port = listening.getsockname()[:2]
+        _log_ready(app.state.engine, f"http://{host if ':' not in host else f'[{host}]'}:{port}")
+        on_ready()
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: they raise the signal again at the end, which would cut our closing off."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def _serve_until_signalled(settings: Settings, listening: socket.socket) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":
+        for signalled in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signalled, lambda *_: loop.call_soon_threadsafe(stop.set))
+    else:
+        for signalled in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signalled, stop.set)
+    await serve(settings, listening, stop)
+    log.info("Stopped")
+
+
+def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        lifespan="off",
         ws="websockets-sansio",
         ws_per_message_deflate=False,  # A JPEG does not get smaller, only later.
         ws_max_size=2 * settings.max_frame_bytes + TIMESTAMP_BYTES,
@@ -52,13 +119,23 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def run(settings: Settings) -> int:
-    """Serve until the process is told to stop; the exit status."""
-    with listen(settings) as listening:
-        port = listening.getsockname()[1]
-        app = create_app(settings.model_copy(update={"port": port}))
-        server = uvicorn.Server(uvicorn_config(app, settings))
-        server.run(sockets=[listening])
-        if not server.started:
-            logging.getLogger(__name__).error("The service could not start")
-        return 0 if server.started else 1
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """The factory of uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - there is none for Windows
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _log_ready(engine: Engine, address: str) -> None:
+    log.info(
+        "Ready",
+        extra={
+            "model": engine.default.lane,
+            "device": engine.networks.device.name,
+            "detector": engine.look.detector.name,
+            "workers": engine.settings.workers,
+            "address": address,
+        },
+    )

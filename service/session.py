@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import structs
+
 from service.answers import Answer, answer_of, filling, message_of
 from service.errors import BadImage, ImageTooLarge
 from service.inference.models import LoadedNetwork
@@ -108,7 +110,7 @@ class Session:
     ) -> None:
         """``on_change`` is called on the event loop when there may be a message to send or room for a frame."""
         self.identity = identity
-        self.options = options
+        self.options = structs.replace(options, model=network.lane)
         self.network = network
         self.blocked_since_s: float | None = None
         self.last_activity_s = clock()
@@ -169,7 +171,7 @@ class Session:
         """Options and network for the frames from the next one on."""
         if options.stride != self.options.stride or options.timestamps != self.options.timestamps:
             self._stride = Stride(options.stride)
-        self.options, self.network = options, network
+        self.options, self.network = structs.replace(options, model=network.lane), network
 
     def _read_stamp(self, frame: Frame) -> None:
         """Split the capture time off; a message that is too large is not kept."""

@@ -1,21 +1,21 @@
 """What integration tests share: a real server on a free port, and real pictures of a face."""
 
+import asyncio
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import pytest
 import simplejpeg
-import uvicorn
 from numpy.typing import NDArray
 from skimage import data
 
-from service.app import create_app
-from service.serve import listen, uvicorn_config
+from service.serve import listen, serve
 from service.settings import Settings
+from tests.clips import moving_face
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,24 @@ class LiveServer:
 def serving(settings: Settings) -> Iterator[LiveServer]:
     """Serve in a thread until the block ends."""
     exits: list[int] = []
+    ready = threading.Event()
+    stops: list[Callable[[], object]] = []
+
+    async def main(listening: socket.socket) -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        stops.append(lambda: loop.call_soon_threadsafe(stop.set))
+        await serve(settings, listening, stop, exit_process=exits.append, on_ready=ready.set)
+
     with listen(settings) as listening:
-        started = threading.Event()
-        app = create_app(settings, exit_process=exits.append, on_ready=started.set)
-        server = uvicorn.Server(uvicorn_config(app, settings))
-        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(main(listening)), daemon=True)
         thread.start()
         try:
-            assert started.wait(30), "the service did not get ready"
+            assert ready.wait(30), "the service did not get ready"
             yield LiveServer(f"http://127.0.0.1:{listening.getsockname()[1]}", exits)
         finally:
-            server.should_exit = True
-            thread.join(15)
+            for stop in stops:
+                stop()
+            thread.join(30)
     assert not thread.is_alive(), "the service did not stop"
 
 
@@ -82,17 +88,7 @@ def empty_jpeg() -> bytes:
     return jpeg(gradient)
 
 
-def moving_face(astronaut: NDArray[np.uint8], frames: int) -> list[bytes]:
-    """A clip as JPEGs of 320x240: the astronaut's face drifts and comes nearer."""
-    clip = []
-    for index in range(frames):
-        zoom = 0.75 + 0.15 * index / max(frames - 1, 1)
-        shift = np.array([[zoom, 0, -30 + 20 * np.sin(index / 8)], [0, zoom, -10 + 8 * np.cos(index / 6)]])
-        clip.append(jpeg(np.asarray(cv2.warpAffine(astronaut, shift, (320, 240)), np.uint8)))
-    return clip
-
-
 @pytest.fixture(scope="session")
-def face_clip(astronaut: NDArray[np.uint8]) -> list[bytes]:
-    """Twenty frames of a moving, smiling face."""
-    return moving_face(astronaut, 20)
+def face_clip() -> list[bytes]:
+    """Twenty frames of a moving, smiling face, as JPEGs."""
+    return [jpeg(frame) for frame in moving_face(20)]

@@ -183,16 +183,18 @@ class SessionUpdated(_Model):
     type: Literal["session.updated"] = "session.updated"
     options: Options
     from_seq: int
+    max_in_flight: int
 
 
 class ErrorMessage(_Model):
-    """Something was refused; before a close it is the reason, else the session goes on."""
+    """Something was refused and the session goes on, or, with the ``close_code`` that follows, why it ends."""
 
     type: Literal["error"] = "error"
     code: str
     message: str
     retryable: bool
     retry_after_ms: int | None = None
+    close_code: int | None = None
 
 
 class GoAway(_Model):

@@ -83,7 +83,7 @@ async def connect(
     session = Session(socket, started)
     try:
         yield session
-        await session._leave()
+        await session._leave()  # noqa: SLF001 - the way out of `connect`, not for users
     finally:
         await session.abort()
 

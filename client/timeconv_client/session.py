@@ -287,7 +287,7 @@ class Session:
                 self._may_send.set()
             case SessionUpdated():
                 self._settle_update(message)
-            case ErrorMessage():
+            case ErrorMessage(close_code=None):
                 self._settle_update(
                     UpdateRefused(
                         message.code,

@@ -7,12 +7,11 @@ import secrets
 from dataclasses import dataclass
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from msgspec import structs
 
 from service import protocol
 from service.api.problems import problem
 from service.engine import Engine
-from service.errors import AtCapacity, BadMessage, BadOption, TimeConvError
+from service.errors import AtCapacity, BadOption, TimeConvError
 from service.inference.models import LoadedNetwork
 from service.protocol import Options, ServerMessage, SessionClose
 from service.session import Session
@@ -77,7 +76,7 @@ class Wire:
         """Say why, and close; a client that does not take it in time is cut off."""
         with contextlib.suppress(TimeoutError, WebSocketDisconnect):
             async with asyncio.timeout(_GOODBYE_S):
-                await self.send(protocol.error_message(error))
+                await self.send(protocol.error_message(error, closing=True))
                 await self.websocket.close(error.close_code, error.code)
 
 
@@ -176,11 +175,17 @@ class StreamConnection:
                 return False
             options = protocol.updated(self.session.options, message.options)
             network = await self._engine.network(options.model)
-        except (BadMessage, BadOption, TimeConvError) as error:
-            await self._wire.send(protocol.error_message(error))
+        except TimeConvError as error:
+            await self._wire.send(protocol.error_message(error, closing=False))
             return True
         self.session.update(options, network)
-        await self._wire.send(protocol.SessionUpdated(options=options, from_seq=self.session.received))
+        await self._wire.send(
+            protocol.SessionUpdated(
+                options=self.session.options,
+                from_seq=self.session.received,
+                max_in_flight=protocol.MAX_IN_FLIGHT[options.freshness],
+            )
+        )
         return True
 
     async def _send_all(self) -> None:
@@ -240,6 +245,6 @@ class StreamConnection:
                 max_frame_pixels=settings.max_frame_pixels,
                 gap_reset_ms=settings.gap_reset_ms,
             ),
-            options=structs.replace(session.options, model=session.network.lane),
+            options=session.options,
             max_in_flight=protocol.MAX_IN_FLIGHT[session.options.freshness],
         )

@@ -126,17 +126,16 @@ class ModelStore:
             ModelDamaged: its manifest cannot be read, or there is no such folder.
         """
         name, _, version = spec.partition("@")
-        matches = [
-            _artifact(path)
-            for path in self._manifests()
-            if path.parent.parent.name == name and version in ("", path.parent.name)
-        ]
         wanted = NetworkManifest if kind == "network" else DetectorManifest
-        matches = sorted((artifact for artifact in matches if isinstance(artifact.manifest, wanted)), key=_order)
-        if not matches:
-            known = ", ".join(artifact.spec for artifact in self.artifacts(kind)) or "none"
-            raise UnknownModel(f"No {kind} {spec!r}; there are: {known}")
-        return matches[-1]
+        matches = [
+            path for path in self._manifests() if path.parent.parent.name == name and version in ("", path.parent.name)
+        ]
+        for path in sorted(matches, key=lambda path: _age(path.parent.name), reverse=True):
+            artifact = _artifact(path)
+            if isinstance(artifact.manifest, wanted):
+                return artifact
+        known = ", ".join(artifact.spec for artifact in self.artifacts(kind)) or "none"
+        raise UnknownModel(f"No {kind} {spec!r}; there are: {known}")
 
     def _manifests(self) -> list[Path]:
         if not self._folder.is_dir():
@@ -155,7 +154,10 @@ def _artifact(path: Path) -> Artifact:
     return artifact
 
 
-def _order(artifact: Artifact) -> tuple[str, int, str]:
-    """By name, then version: whole numbers, as Triton's are; anything else comes before them."""
-    name, version = artifact.manifest.name, artifact.manifest.version
-    return (name, int(version), "") if version.isdecimal() else (name, -1, version)
+def _order(artifact: Artifact) -> tuple[str, tuple[int, str]]:
+    return artifact.manifest.name, _age(artifact.manifest.version)
+
+
+def _age(version: str) -> tuple[int, str]:
+    """Sort key, newest last: whole numbers, as Triton's versions are; anything else comes before them."""
+    return (int(version), "") if version.isdecimal() else (-1, version)

@@ -90,8 +90,10 @@ class Summary:
             ("model", self.model),
             (
                 "frames",
-                f"{self.frames_read} read, {self.frames_sent} sent, {self.frames_not_sent} not sent, "
-                f"{received} received, {self.unanswered} unanswered",
+                (
+                    f"{self.frames_read} read, {self.frames_sent} sent, {self.frames_not_sent} not sent, "
+                    f"{received} received, {self.unanswered} unanswered"
+                ),
             ),
             ("outcomes", _counts(self.outcomes)),
             ("emotions", _shares(self.emotions)),

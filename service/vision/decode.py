@@ -20,6 +20,8 @@ _SOF_BYTES = 6
 _EXIF_MAGIC = b"Exif\0\0"
 _ORIENTATION_TAG = 0x0112
 _TIFF_HEADER_BYTES, _IFD_ENTRY_BYTES = 8, 12
+_MAX_SCANS = 32
+"""A scan of a progressive JPEG is a pass over the whole picture, and twenty bytes ask for one; encoders use ten."""
 
 # EXIF orientation (CIPA DC-008, 4.6.4) to the turn, then mirror, that sets the stored picture upright.
 _TURNS: dict[int, int] = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -76,13 +78,16 @@ def decode_gray(jpeg: bytes, *, max_bytes: int, max_pixels: int) -> NDArray[np.u
 
     Raises:
         ImageTooLarge: more bytes or pixels than allowed; nothing was decoded.
-        BadImage: not a JPEG, cut off, damaged, or of a kind that has no gray form (CMYK).
+        BadImage: not a JPEG, cut off, damaged, or of so many scans that decoding it would take minutes.
     """
     if len(jpeg) > max_bytes:
         raise ImageTooLarge(f"The frame has {len(jpeg)} bytes; at most {max_bytes} are taken")
     header = read_header(jpeg)
     if header.width * header.height > max_pixels:
         raise ImageTooLarge(f"The picture is {header.width}x{header.height}; at most {max_pixels} pixels are taken")
+    # Compressed data holds no 0xff that is not stuffed, so this finds scans only, and those of a thumbnail.
+    if (scans := jpeg.count(bytes((0xFF, _START_OF_SCAN)))) > _MAX_SCANS:
+        raise BadImage("unsupported", f"The JPEG has {scans} scans; at most {_MAX_SCANS} are taken")
     try:
         stored = simplejpeg.decode_jpeg(jpeg, colorspace="GRAY")[:, :, 0]
     except ValueError as error:

@@ -134,7 +134,7 @@ async def fake_server(script: Script = answer_every_frame) -> AsyncIterator[str]
             await script(Talk(socket, socket.request.path))
         except ConnectionClosed:
             pass
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever a script raises is the test's to see
             # Handed to the test, which runs in another task.
             failures.append(failure)
 

@@ -29,7 +29,7 @@ MESSAGES: list[protocol.ServerMessage] = [
         seq=4, outcome=Outcome.BAD_IMAGE, age_ms=0.2, captured_us=40_000, detail={"reason": "too_large"}
     ),
     protocol.FramesOutcome(first=2, last=9, outcome=Outcome.SUPERSEDED),
-    protocol.SessionUpdated(options=protocol.Options(stride=3), from_seq=12),
+    protocol.SessionUpdated(options=protocol.Options(stride=3), from_seq=12, max_in_flight=2),
     protocol.ErrorMessage(code="bad_option", message="Bad option: no", retryable=False),
     protocol.ErrorMessage(code="at_capacity", message="Full", retryable=True, retry_after_ms=5000),
     protocol.GoAway(time_left_ms=9000, resume_token="r"),  # noqa: S106 - not a secret

@@ -38,7 +38,7 @@ class ScriptedLook:
 class Desk:
     """A session, the worker's side of it played by the test, and what it would have sent."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - whatever options there are
+    def __init__(self, **options: Any) -> None:
         self.clock = ManualClock()
         self.look = ScriptedLook()
         self.recorder = Recorder()
@@ -110,7 +110,7 @@ def scores(best: int = 3, probability: float = 0.9) -> Scores:
     return Scores(row, batch_size=2, queue_s=0.001, infer_s=0.002)
 
 
-def filled(**options: Any) -> Desk:  # noqa: ANN401 - whatever options there are
+def filled(**options: Any) -> Desk:
     """A desk whose window has four crops."""
     desk = Desk(**options)
     desk.feed(*[b"face"] * 4)
@@ -156,7 +156,8 @@ def test_a_weak_winner_is_uncertain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "outcome"), [(b"none", "no_face"), (b"bad", "bad_image"), (b"", "window_filling"), (b"x" * 1001, "bad_image")]
+    ("frame", "outcome"),
+    [(b"none", "no_face"), (b"bad", "bad_image"), (b"", "window_filling"), (b"x" * 1001, "bad_image")],
 )
 def test_frames_without_a_window_are_answered(frame: bytes, outcome: str) -> None:
     """A frame that comes to no window has the outcome that says why, and the session goes on."""

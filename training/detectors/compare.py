@@ -146,8 +146,7 @@ def measure(name: str, detector: Detector, films: Sequence[Clip], stills: Sequen
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
     lines = [
-        "| detector | recall | worst clip | mean IoU | shake of centre, % | shake of size, % | ms | ms at 640 px "
-        "| smallest face, % of width |",
+        "| detector | recall | worst clip | IoU | centre shakes, % | size shakes, % | ms | ms, 640 px | least face, % |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [

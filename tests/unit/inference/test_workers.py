@@ -62,7 +62,8 @@ def source_of(box: Letterbox, *names: str, marks: dict[str, int] | None = None) 
 def first_scores(box: Letterbox) -> dict[str, int | None]:
     """By name: the mark that came back as the first probability, None for a window that failed."""
     return {
-        name: round(float(fate.probabilities[0]) * 255) if isinstance(fate, Scores) else None for name, fate in box.fates
+        name: round(float(fate.probabilities[0]) * 255) if isinstance(fate, Scores) else None
+        for name, fate in box.fates
     }
 
 

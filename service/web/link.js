@@ -1,0 +1,136 @@
+/** Keeps a session open for as long as one is wanted: connects, and after a failure connects again, ever more slowly. */
+
+import { Session } from "./stream.js";
+
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 15_000;
+/** A server that is full is asked less often. */
+const BUSY_RETRY_MS = 5_000;
+
+/** Sessions that ended so may be opened anew, whatever the error says of the same request. */
+const NEW_SESSION_HELPS = new Set(["slow_reader", "idle_timeout"]);
+
+/**
+ * `closed`: no session is wanted. `away`, `busy`: another try comes. `refused`: it would not help.
+ * @typedef {{name: "closed" | "connecting" | "open" | "away" | "busy" | "refused", retryMs?: number,
+ *   message?: string}} LinkState
+ */
+
+/** @typedef {import("./stream.js").SessionListener & {state: (state: LinkState) => void}} LinkListener */
+
+/**
+ * Time until try number `attempt` (from 0), doubled each time, with jitter so that clients of a server that came back
+ * do not all come at once.
+ * @param {number} attempt
+ * @param {number} leastMs
+ * @param {() => number} [random]
+ * @returns {number}
+ */
+export function retryDelayMs(attempt, leastMs, random = Math.random) {
+  const delayMs = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** attempt);
+  return Math.max(leastMs, delayMs * (0.75 + 0.5 * random()));
+}
+
+export class Link {
+  /** @type {Session | null} */
+  #current = null;
+  /** Sessions that are not at their end, those included that only wait for their last answers. @type {Set<Session>} */
+  #sessions = new Set();
+  #attempt = 0;
+  /** @type {number | undefined} */
+  #timer;
+  #url;
+  #isReady;
+  #listener;
+
+  /**
+   * @param {string} url
+   * @param {() => Promise<boolean>} isReady whether the server says it is ready, for the reason of a refused upgrade,
+   *   which browsers hide
+   * @param {LinkListener} listener
+   */
+  constructor(url, isReady, listener) {
+    this.#url = url;
+    this.#isReady = isReady;
+    this.#listener = listener;
+    this.wanted = false;
+    addEventListener("online", () => this.#retryNow());
+  }
+
+  /** The session that takes a frame now, if any. */
+  get free() {
+    return this.#current?.takesFrame ? this.#current : null;
+  }
+
+  /** Frames sent without an outcome, of all sessions. */
+  get inFlight() {
+    return [...this.#sessions].reduce((sum, session) => sum + session.inFlight, 0);
+  }
+
+  /** @param {Session} session */
+  isCurrent(session) {
+    return session === this.#current;
+  }
+
+  /** Have a session from now on. */
+  open() {
+    if (this.wanted) return;
+    this.wanted = true;
+    this.#attempt = 0;
+    this.#connect();
+  }
+
+  /** Have none; frames on their way are still answered and counted. */
+  close() {
+    if (!this.wanted) return;
+    this.wanted = false;
+    clearTimeout(this.#timer);
+    const session = this.#current;
+    this.#current = null;
+    session?.close();
+    this.#listener.state({ name: "closed" });
+  }
+
+  #connect() {
+    this.#listener.state({ name: "connecting" });
+    const session = new Session(this.#url, {
+      ...this.#listener,
+      started: (started, message) => {
+        if (this.isCurrent(started)) this.#listener.state({ name: "open" });
+        this.#listener.started(started, message);
+      },
+      outcome: (settled, ...rest) => {
+        this.#attempt = 0;
+        this.#listener.outcome(settled, ...rest);
+      },
+      ended: (ended, ending) => {
+        this.#sessions.delete(ended);
+        this.#listener.ended(ended, ending);
+        if (this.isCurrent(ended)) this.#lose(ending);
+      },
+    });
+    this.#sessions.add(session);
+    this.#current = session;
+  }
+
+  /** @param {import("./stream.js").Ending} ending */
+  async #lose({ started, error }) {
+    this.#current = null;
+    if (error && !error.retryable && !NEW_SESSION_HELPS.has(error.code)) {
+      this.#listener.state({ name: "refused", message: error.message });
+      return;
+    }
+    const busy = !started && (await this.#isReady());
+    if (!this.wanted || this.#current) return;
+    const retryMs = retryDelayMs(this.#attempt, Math.max(busy ? BUSY_RETRY_MS : 0, error?.retry_after_ms ?? 0));
+    this.#attempt += 1;
+    this.#timer = setTimeout(() => this.#connect(), retryMs);
+    this.#listener.state({ name: busy ? "busy" : "away", retryMs });
+  }
+
+  #retryNow() {
+    if (!this.wanted || this.#current) return;
+    clearTimeout(this.#timer);
+    this.#connect();
+  }
+}

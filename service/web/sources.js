@@ -1,0 +1,197 @@
+/** Where pictures come from: a camera or a video file, shown in a video element, and when each picture was taken. */
+
+/**
+ * @typedef {object} Source
+ * @property {"camera" | "file"} kind
+ * @property {string} name
+ * @property {(shown: ShownFrame) => number} stampMs capture time to send for a frame, milliseconds since 1970
+ * @property {() => void} release
+ */
+
+/**
+ * A picture on the screen. `takenMs`: when it was taken, as far as is known, else shown (time of `performance.now()`);
+ * `mediaS`: its place in the video; `rate`: how fast the video plays.
+ * @typedef {{takenMs: number, mediaS: number, rate: number}} ShownFrame
+ */
+
+/** A source that cannot be had; `message` is for the user. */
+export class SourceError extends Error {}
+
+/** Cameras say when a picture was taken; a time further back than this is not believed. */
+const OLDEST_CAPTURE_MS = 2_000;
+/** Playing time and clock may differ by this much from one frame to the next before it counts as a jump. */
+const JUMP_MS = 500;
+/** A gap that empties the server's window, which should hold one motion. A little over its `gap_reset_ms`. */
+const JUMP_GAP_MS = 1_100;
+
+/** @type {Record<string, string>} */
+const CAMERA_PROBLEMS = {
+  NotAllowedError: "The camera is not allowed. Allow it for this page in the browser’s settings, then press Start.",
+  NotFoundError: "No camera was found. Connect one and press Start, or choose a video file.",
+  NotReadableError: "The camera does not answer. Another program may be using it.",
+};
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {(problem: SourceError) => void} onLost the camera was taken away
+ * @returns {Promise<Source>}
+ * @throws {SourceError}
+ */
+export async function openCamera(video, onLost) {
+  const stream = await askForCamera();
+  const [track] = stream.getVideoTracks();
+  track.addEventListener("ended", () => onLost(new SourceError("The camera has stopped. Press Start to try again.")));
+  video.srcObject = stream;
+  video.controls = false;
+  // Refused or interrupted playing shows as a picture that does not come, which the page says anyway.
+  video.play().catch(() => {});
+  return {
+    kind: "camera",
+    name: track.label,
+    stampMs: ({ takenMs }) => performance.timeOrigin + takenMs,
+    release: () => {
+      stream.getTracks().forEach((each) => each.stop());
+      if (video.srcObject === stream) video.srcObject = null;
+    },
+  };
+}
+
+/** @returns {Promise<MediaStream>} */
+async function askForCamera() {
+  if (!navigator.mediaDevices) {
+    throw new SourceError("Browsers give the camera only to pages from https or localhost. A video file works here.");
+  }
+  try {
+    return await navigator.mediaDevices.getUserMedia({
+      audio: false,
+      video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } },
+    });
+  } catch (error) {
+    const name = error instanceof Error ? error.name : "";
+    throw new SourceError(CAMERA_PROBLEMS[name] ?? `The camera cannot be used (${name || error}).`);
+  }
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {File} file
+ * @returns {Promise<Source>}
+ * @throws {SourceError}
+ */
+export async function openFile(video, file) {
+  const url = URL.createObjectURL(file);
+  const release = () => {
+    URL.revokeObjectURL(url);
+    // By now the element may show another file.
+    if (video.src !== url) return;
+    video.removeAttribute("src");
+    video.load();
+  };
+  video.src = url;
+  video.controls = true;
+  try {
+    await hasPicture(video);
+  } catch {
+    release();
+    throw new SourceError(`This browser cannot play ${file.name}. MP4 (H.264) and WebM play nearly everywhere.`);
+  }
+  const times = new MediaTimes();
+  return {
+    kind: "file",
+    name: file.name,
+    stampMs: (shown) => performance.timeOrigin + times.stampMs(shown),
+    release,
+  };
+}
+
+/**
+ * Resolves once the video is known to have pictures; a sound file has none.
+ * @param {HTMLVideoElement} video
+ * @returns {Promise<void>}
+ */
+function hasPicture(video) {
+  return new Promise((resolve, reject) => {
+    const once = new AbortController();
+    const settle = () => {
+      once.abort();
+      if (!video.error && video.videoWidth > 0) resolve();
+      else reject(new Error(video.error?.message ?? "It has no picture"));
+    };
+    for (const event of ["loadedmetadata", "error"]) video.addEventListener(event, settle, { signal: once.signal });
+  });
+}
+
+/**
+ * Places in a video as capture times: apart as in the video, at the speed it plays, and never going back. A seek, a
+ * pause or a standstill becomes a gap that empties the window and leaves the age of later frames right.
+ */
+export class MediaTimes {
+  /** @type {{stampMs: number, shown: ShownFrame} | null} */
+  #last = null;
+
+  /**
+   * @param {ShownFrame} shown
+   * @returns {number} on the time line of `performance.now()`
+   */
+  stampMs(shown) {
+    const stampMs = this.#last ? this.#after(this.#last, shown) : shown.takenMs;
+    this.#last = { stampMs, shown };
+    return stampMs;
+  }
+
+  /**
+   * @param {{stampMs: number, shown: ShownFrame}} last
+   * @param {ShownFrame} shown
+   * @returns {number}
+   */
+  #after(last, shown) {
+    const playedMs = ((shown.mediaS - last.shown.mediaS) * 1000) / shown.rate;
+    const passedMs = shown.takenMs - last.shown.takenMs;
+    const jumped = playedMs <= 0 || Math.abs(playedMs - passedMs) > JUMP_MS;
+    return last.stampMs + (jumped ? Math.max(passedMs, JUMP_GAP_MS) : playedMs);
+  }
+}
+
+/**
+ * Call back for every new picture that the video shows, for as long as the page is seen.
+ * @param {HTMLVideoElement} video
+ * @param {(shown: ShownFrame) => void} callback
+ */
+export function eachFrame(video, callback) {
+  if ("requestVideoFrameCallback" in video) eachVideoFrame(video, callback);
+  else eachAnimationFrame(video, callback);
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {(shown: ShownFrame) => void} callback
+ */
+function eachVideoFrame(video, callback) {
+  video.requestVideoFrameCallback((nowMs, { captureTime, mediaTime }) => {
+    callback({ takenMs: believable(captureTime, nowMs), mediaS: mediaTime, rate: video.playbackRate });
+    eachVideoFrame(video, callback);
+  });
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {(shown: ShownFrame) => void} callback
+ * @param {number} [seenS]
+ */
+function eachAnimationFrame(video, callback, seenS = NaN) {
+  requestAnimationFrame((nowMs) => {
+    const mediaS = video.currentTime;
+    const isNew = mediaS !== seenS && video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA;
+    if (isNew) callback({ takenMs: nowMs, mediaS, rate: video.playbackRate });
+    eachAnimationFrame(video, callback, isNew ? mediaS : seenS);
+  });
+}
+
+/**
+ * @param {number | undefined} captureMs
+ * @param {number} nowMs
+ * @returns {number}
+ */
+function believable(captureMs, nowMs) {
+  return captureMs !== undefined && captureMs <= nowMs && nowMs - captureMs <= OLDEST_CAPTURE_MS ? captureMs : nowMs;
+}

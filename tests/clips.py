@@ -1,0 +1,37 @@
+"""Clips that may be shown: made of the astronaut picture (NASA, public domain) that scikit-image ships.
+
+Run as a program it writes one: ``python -m tests.clips FILE``.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from skimage import data
+
+FRAMES_PER_S = 25
+
+
+def moving_face(frames: int, size: tuple[int, int] = (320, 240)) -> Iterator[NDArray[np.uint8]]:
+    """RGB frames [h, w, 3] of a smiling face that drifts and comes nearer; ``size`` is width, height."""
+    picture = data.astronaut()
+    unit = size[1] / 240
+    for index in range(frames):
+        zoom = unit * (0.75 + 0.15 * index / max(frames - 1, 1))
+        right, down = unit * (-30 + 20 * np.sin(index / 8)), unit * (-10 + 8 * np.cos(index / 6))
+        yield np.asarray(cv2.warpAffine(picture, np.array([[zoom, 0, right], [0, zoom, down]]), size), np.uint8)
+
+
+def write_clip(file: Path, frames: int = 50, size: tuple[int, int] = (320, 240)) -> None:
+    """Write the moving face as a Motion JPEG video."""
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), FRAMES_PER_S, size)
+    for frame in moving_face(frames, size):
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
+if __name__ == "__main__":
+    write_clip(Path(sys.argv[1]))

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from skimage import data
+
+from service.errors import BadImage, ImageTooLarge
+from service.vision.boxes import Box
+from service.vision.crop import CropGeometry, crop_face, crop_whole
+from service.vision.decode import decode_gray
+from service.vision.detect import Face
+from service.vision.look import Look, StageTimes
+from tests.conftest import jpeg
+from tests.fakes import FixedDetector, ManualClock
+
+PICTURE = jpeg(data.camera()[:240, :320])
+GRAY = decode_gray(PICTURE, max_bytes=10**6, max_pixels=10**6)
+LARGE, SMALL = Box(60.5, 40.25, 100, 120), Box(200, 20, 30, 30)
+
+
+class SlowDetector(FixedDetector):
+    """Takes 30 ms by the clock it was given, and remembers what it looked at."""
+
+    def __init__(self, clock: ManualClock, *boxes: Box) -> None:
+        super().__init__(*boxes)
+        self.clock = clock
+        self.looked_at: list[NDArray[np.uint8]] = []
+
+    def detect(self, gray: NDArray[np.uint8]) -> list[Face]:
+        self.clock.advance(0.03)
+        self.looked_at.append(gray)
+        return super().detect(gray)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock at rest."""
+    return ManualClock()
+
+
+def look_for(clock: ManualClock, *boxes: Box, max_bytes: int = 10**6, max_pixels: int = 10**6) -> Look:
+    """A look whose detector finds these boxes."""
+    return Look(SlowDetector(clock, *boxes), max_bytes=max_bytes, max_pixels=max_pixels, clock=clock)
+
+
+def test_first_face(clock: ManualClock) -> None:
+    """Of several faces the detector's first, its largest, is cropped with the network's geometry."""
+    geometry = CropGeometry(1.2, 0.0, 0.05)
+    sighting = look_for(clock, LARGE, SMALL)(PICTURE, "detect", geometry, StageTimes())
+    assert sighting is not None
+    assert (sighting.box, sighting.crop_box, sighting.score) == (LARGE, geometry.region(LARGE), 0.9)
+    np.testing.assert_array_equal(crop_face(GRAY, LARGE, geometry), sighting.crop)
+
+
+def test_no_face(clock: ManualClock) -> None:
+    """A frame without a face is None, which is no error, and has no time of cropping."""
+    times = StageTimes()
+    assert look_for(clock)(PICTURE, "detect", CropGeometry(), times) is None
+    assert times.detect == pytest.approx(0.03)
+    assert times.crop == 0
+
+
+def test_whole(clock: ManualClock) -> None:
+    """A frame that is already cropped is taken whole: nothing is looked for, and its centre square is the crop."""
+    look = look_for(clock, LARGE)
+    times = StageTimes()
+    sighting = look(PICTURE, "whole", CropGeometry(2.0, 0.5, 0.5), times)
+    assert sighting is not None
+    assert (Box(0, 0, 320, 240), Box(40, 0, 240, 240), 1.0) == (sighting.box, sighting.crop_box, sighting.score)
+    np.testing.assert_array_equal(crop_whole(GRAY), sighting.crop)
+    assert not look.detector.looked_at
+    assert times.detect == 0
+
+
+def test_whole_crop_as_it_is(clock: ManualClock) -> None:
+    """A picture of 48x48 is its own crop."""
+    small = data.camera()[100:148, 200:248]
+    encoded = jpeg(small, quality=100)
+    sighting = look_for(clock)(encoded, "whole", CropGeometry(), StageTimes())
+    assert sighting is not None
+    np.testing.assert_array_equal(decode_gray(encoded, max_bytes=10**6, max_pixels=10**6), sighting.crop)
+
+
+def test_detector_gets_the_upright_gray_frame(clock: ManualClock) -> None:
+    """The detector sees the decoded frame at full size."""
+    look = look_for(clock, LARGE)
+    look(PICTURE, "detect", CropGeometry(), StageTimes())
+    (seen,) = look.detector.looked_at
+    np.testing.assert_array_equal(GRAY, seen)
+
+
+def test_times(clock: ManualClock) -> None:
+    """Each stage is told its own time, and the others are left alone."""
+    times = StageTimes(wait=1.0, queue=2.0, infer=3.0)
+    look_for(clock, LARGE)(PICTURE, "detect", CropGeometry(), times)
+    assert (times.wait, times.queue, times.infer) == (1.0, 2.0, 3.0)
+    assert (times.decode, times.crop) == (0.0, 0.0)
+    assert times.detect == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("region", ["detect", "whole"])
+def test_limits(clock: ManualClock, region: str) -> None:
+    """The limits of bytes and pixels hold in both regions, before anything is looked for."""
+    for look in (look_for(clock, LARGE, max_bytes=100), look_for(clock, LARGE, max_pixels=100)):
+        with pytest.raises(ImageTooLarge):
+            look(PICTURE, region, CropGeometry(), StageTimes())
+        assert not look.detector.looked_at
+
+
+def test_bad_image(clock: ManualClock) -> None:
+    """Bytes that are no JPEG are a bad image, and the next frame is looked at as ever."""
+    look = look_for(clock, LARGE)
+    with pytest.raises(BadImage):
+        look(b"text", "detect", CropGeometry(), StageTimes())
+    assert look(PICTURE, "detect", CropGeometry(), StageTimes()) is not None
