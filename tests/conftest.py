@@ -15,7 +15,7 @@ from skimage import data
 
 from service.serve import listen, serve
 from service.settings import Settings
-from tests.clips import moving_face
+from loadtest.clips import moving_face
 
 
 @dataclass(frozen=True)

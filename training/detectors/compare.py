@@ -146,7 +146,7 @@ def measure(name: str, detector: Detector, films: Sequence[Clip], stills: Sequen
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
     lines = [
-        "| detector | recall | worst clip | IoU | centre shakes, % | size shakes, % | ms | ms, 640 px | least face, % |",
+        "| detector | recall | worst clip | IoU | centre shake, % | size shake, % | ms | ms, 640 px | least face, % |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [

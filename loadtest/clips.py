@@ -1,6 +1,6 @@
 """Clips that may be shown: made of the astronaut picture (NASA, public domain) that scikit-image ships.
 
-Run as a program it writes one: ``python -m tests.clips FILE``.
+Run as a program it writes one: ``python -m loadtest.clips FILE``.
 """
 
 import sys

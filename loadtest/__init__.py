@@ -1,0 +1,1 @@
+"""Load on the service, and figures of what it costs."""
