@@ -85,7 +85,8 @@ ClientMessage = SessionUpdate | SessionClose
 class CropInfo(Struct, frozen=True, kw_only=True):
     """How the service crops; a client that sends ``region=whole`` crops likewise.
 
-    From the detector's box: a square of ``scale`` times the box's side, its centre moved by ``dx`` and ``dy`` sides.
+    From the detector's box: a square whose side is ``scale`` times the mean of the box's width and height, its centre
+    that of the box moved by ``dx`` and ``dy`` of the square's sides, right and down.
     """
 
     size: int

@@ -17,7 +17,8 @@ def halve(gray: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
 
     An odd last row or column is left out, so that a pixel of the result is exactly 2^times pixels wide; a side of
     one pixel stays. OpenCV's INTER_AREA is vectorised for a factor of two alone: halving a 640x480 frame twice and
-    sampling the rest bilinearly takes a quarter of the time of INTER_AREA straight to 128x96, and aliases no more.
+    sampling the rest bilinearly takes a third of the time of INTER_AREA straight to 128x96, and BlazeFace's boxes
+    shake no more.
     """
     for _ in range(times):
         height, width = (max(1, side // 2) for side in gray.shape)

@@ -23,7 +23,7 @@ class Haar:
     through that failed one of the last three stages, so boxes would no longer be those of the paper's plain
     ``detectMultiScale``.
 
-    ``cv2.CascadeClassifier`` keeps state during a call, so each thread gets its own on its first call (about 30
+    ``cv2.CascadeClassifier`` keeps state during a call, so each thread gets its own on its first call (about 13
     ms).
     """
 

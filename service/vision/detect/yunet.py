@@ -16,7 +16,7 @@ class YuNet:
 
     The frame is first brought down to ``max_side`` pixels. Key points 3 and 4 are the corners of the mouth, the
     picture's left one first. ``cv2.FaceDetectorYN`` keeps its input size and buffers, so each thread gets its own
-    on its first call (about 10 ms).
+    on its first call (about 3 ms).
     """
 
     name = "yunet"

@@ -1,0 +1,381 @@
+"""The page: what is served, and what it does in a real browser with a fake camera."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from loadtest.clips import moving_face
+from service import protocol
+from service.protocol import TIMESTAMP_BYTES
+from service.settings import Settings
+from tests.client.fake_server import started
+from tests.conftest import LiveServer, serving
+
+WEB = Path(str(files("service"))) / "web"
+PARTS = sorted(WEB.iterdir())
+TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DEADLINE_S = 40.0
+
+browser_test = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
+]
+
+# Stands in for a server that answers only what a test says.
+SILENT_SOCKET = """void (window.WebSocket = class extends EventTarget {
+    static OPEN = 1;
+    readyState = 1;
+    sent = [];
+    constructor() { super(); window.socket = this; }
+    send(message) { this.sent.push(message); }
+    close() {}
+    say(message) { this.dispatchEvent(new MessageEvent("message", {data: JSON.stringify(message)})); }
+})"""
+
+# Waits until the video has shown so many new frames.
+AFTER_FRAMES = """(left) => new Promise(done => {
+    const next = () => left-- ? document.querySelector("video").requestVideoFrameCallback(next) : done();
+    next();
+})"""
+
+
+def get(url: str) -> httpx.Response:
+    return httpx.get(url, trust_env=False)
+
+
+# Without a browser
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_a_part_is_served_as_it_is_with_its_type_and_a_policy(live_server: LiveServer, part: Path) -> None:
+    """Every file of the page is there under /page, of the type browsers insist on, with nothing inline allowed."""
+    reply = get(f"{live_server.url}/page/{part.name}")
+    assert reply.status_code == 200
+    assert reply.content == part.read_bytes()
+    assert reply.headers["content-type"].split(";")[0] == TYPES[part.suffix]
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    policy = reply.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+
+
+def test_the_page_is_at_the_root(live_server: LiveServer) -> None:
+    """The root answers with the page, as HTML."""
+    reply = get(live_server.url + "/")
+    assert reply.headers["content-type"].startswith("text/html")
+    assert reply.content == (WEB / "index.html").read_bytes()
+
+
+def test_an_unknown_part_is_not_found(live_server: LiveServer) -> None:
+    """A name that is no file of the page gets 404."""
+    assert get(live_server.url + "/page/nothing.js").status_code == 404
+
+
+def test_every_part_that_is_named_exists() -> None:
+    """What the page links and its scripts import is among the files served."""
+    named = set(re.findall(r'(?:src|href)="page/([^"]+)"', (WEB / "index.html").read_text()))
+    for script in WEB.glob("*.js"):
+        named |= set(re.findall(r'(?:from|import\()\s*"\./([^"]+)"', script.read_text()))
+    assert {"app.js", "style.css", "stream.js"} <= named
+    assert named <= {part.name for part in PARTS}
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_no_outside_host_is_named(part: Path) -> None:
+    """No file of the page names a host; the name space of SVG is no address."""
+    text = part.read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert not re.findall(r"""(?:https?|wss?)://.*|["'(]//.*""", text)
+
+
+def test_the_page_has_nothing_inline() -> None:
+    """No script, style or handler stands in the HTML, where the policy would stop it."""
+    html = (WEB / "index.html").read_text()
+    assert not re.findall(r"<style|<script(?![^>]*\ssrc=)|\sstyle=|\son\w+=", html)
+
+
+# With a browser, driven by the DevTools protocol
+
+
+@dataclass
+class Browser:
+    """A running Chromium; one conversation with it, one call at a time."""
+
+    connection: ClientConnection
+    ids: Iterator[int] = field(default_factory=count)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """The result of a command; events that come meanwhile are kept."""
+        call_id = next(self.ids)
+        request = {"id": call_id, "method": method, "params": params}
+        self.connection.send(json.dumps(request if session is None else {**request, "sessionId": session}))
+        while True:
+            message = json.loads(self.connection.recv(timeout=DEADLINE_S))
+            if message.get("id") == call_id:
+                assert "error" not in message, message["error"]
+                return message["result"]
+            self.events.append(message)
+
+    @contextmanager
+    def page(self, url: str) -> Iterator["Page"]:
+        """A new tab that has loaded ``url``."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        page = Page(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+        try:
+            for domain in ("Runtime", "Log", "Page"):
+                self.call(f"{domain}.enable", page.session)
+            self.call("Page.navigate", page.session, url=url)
+            page.run("new Promise(loaded => document.readyState === 'complete' ? loaded() : onload = loaded)")
+            yield page
+        finally:
+            self.call("Target.closeTarget", targetId=target)
+
+
+@dataclass
+class Page:
+    """A tab."""
+
+    browser: Browser
+    session: str
+
+    def run(self, expression: str) -> Any:
+        """The value of an expression; a promise is awaited."""
+        result = self.browser.call(
+            "Runtime.evaluate", self.session, expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def when(self, condition: str) -> dict[str, Any]:
+        """The page's counts, at the first moment when the condition on them, ``s``, holds."""
+        try:
+            return self.run(f"timeconv.when(s => {condition})")
+        except TimeoutError:
+            pytest.fail(f"{condition} did not come true within {DEADLINE_S:g} s")
+
+    def press(self, element_id: str) -> None:
+        self.run(f"document.getElementById('{element_id}').click()")
+
+    def text(self, element_id: str) -> str:
+        return self.run(f"document.getElementById('{element_id}').textContent")
+
+    def told(self, element_id: str) -> str:
+        """The text of an element, once it has one."""
+        return self.run(
+            f"""new Promise(told => {{
+                const element = document.getElementById("{element_id}");
+                const look = () => element.textContent && told(element.textContent);
+                new MutationObserver(look).observe(element, {{childList: true, characterData: true, subtree: true}});
+                look();
+            }})"""
+        )
+
+    def complaints(self) -> list[str]:
+        """Errors and warnings on the console, violations of the policy included."""
+        told = []
+        for event in self.browser.events:
+            if event.get("sessionId") != self.session:
+                continue
+            params = event["params"]
+            entry = params.get("entry", {})
+            if event["method"] == "Runtime.exceptionThrown" or entry.get("level") in {"error", "warning"}:
+                told.append(json.dumps(params))
+            elif event["method"] == "Runtime.consoleAPICalled" and params["type"] in {"error", "warning", "assert"}:
+                told.append(json.dumps(params["args"]))
+        return told
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium whose camera shows a smiling face that moves."""
+    folder = tmp_path_factory.mktemp("chromium")
+    clip = folder / "face.mjpeg"
+    frames = [cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) for frame in moving_face(50, (640, 480))]
+    clip.write_bytes(b"".join(cv2.imencode(".jpg", frame)[1].tobytes() for frame in [*frames, *frames[::-1]]))
+    assert CHROMIUM is not None
+    command = [
+        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+        *(f"--use-file-for-fake-video-capture={clip}", f"--user-data-dir={folder / 'profile'}"),
+        *("--remote-debugging-port=0", "about:blank"),
+    ]
+    chromium = subprocess.Popen(  # noqa: S603 # the command is the browser found on the PATH and the flags above
+        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    with chromium as process:
+        try:
+            assert process.stderr is not None
+            listening = (re.search(r"DevTools listening on (ws://\S+)", line) for line in process.stderr)
+            address = next(filter(None, listening))[1]
+            # A full pipe would stop the browser; the thread ends with it.
+            threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
+            with connect(address, max_size=None, proxy=None) as connection:
+                yield Browser(connection)
+        finally:
+            process.terminate()
+            process.wait(DEADLINE_S)
+
+
+def accounted(counts: dict[str, Any]) -> int:
+    return sum(counts["outcomes"].values()) + counts["inFlight"] + counts["lost"]
+
+
+class TestInABrowser:
+    pytestmark = browser_test
+
+    def test_predictions_appear_and_outcomes_add_up(self, browser: Browser, live_server: LiveServer) -> None:
+        """With a camera word and bars come, every frame is accounted for, and the console stays empty."""
+        with browser.page(live_server.url + "/") as page:
+            page.press("toggle")
+            seen = page.when("s.outcomes.prediction >= 20")
+            assert seen["sent"] == accounted(seen)
+            assert seen["outcomes"]["window_filling"] >= 4
+            probabilities = seen["prediction"]["faces"][0]["probabilities"]
+            assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
+            assert page.text("word") in {*probabilities, "not sure"}
+            assert page.text("status") == "Reading the face."
+            meters = page.run("[...document.querySelectorAll('[role=meter]')].map(m => Number(m.ariaValueNow))")
+            assert len(meters) == 7
+            assert sum(meters) == pytest.approx(100, abs=4)
+
+            page.press("toggle")
+            done = page.when("s.link === 'closed' && s.inFlight === 0 && s.totals")
+            assert done["lost"] == 0
+            assert done["totals"] == {"received": done["sent"], "outcomes": done["outcomes"]}
+            assert page.complaints() == []
+
+    def test_no_frame_is_sent_without_credit(self, browser: Browser, live_server: LiveServer) -> None:
+        """While nothing is answered only as many frames leave as the server takes, each a time stamp and a JPEG."""
+        with browser.page(live_server.url + "/") as page:
+            page.run(SILENT_SOCKET)
+            page.press("toggle")
+            page.when("s.link === 'connecting'")
+            page.run(f"socket.say({protocol.encode(started(max_in_flight=3)).decode()})")
+            page.when("s.sent === 3")
+            assert page.run(f"({AFTER_FRAMES})(10).then(() => socket.sent.length)") == 3
+            page.run("socket.say({type: 'frames', from: 0, to: 1, outcome: 'superseded'})")
+            page.when("s.sent === 5")
+            assert page.run(f"({AFTER_FRAMES})(10).then(() => socket.sent.length)") == 5
+            messages = page.run(
+                """Promise.all(socket.sent.map(async (message) => [...new Uint8Array(await message.arrayBuffer())]))"""
+            )
+            now_us = page.run("Date.now()") * 1000
+        stamps = [int.from_bytes(message[:TIMESTAMP_BYTES], "big") for message in messages]
+        assert stamps == sorted(set(stamps))
+        assert all(0 <= now_us - stamp < DEADLINE_S * 1e6 for stamp in stamps)
+        picture = cv2.imdecode(np.array(messages[0][TIMESTAMP_BYTES:], np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.shape == (480, 640, 3)
+
+    def test_a_hidden_tab_sends_nothing_and_begins_anew(self, browser: Browser, live_server: LiveServer) -> None:
+        """Hiding the tab ends its session in order; showing it again opens a fresh one."""
+        with browser.page(live_server.url + "/") as page:
+            page.press("toggle")
+            page.when("s.outcomes.prediction >= 2")
+            page.run(
+                """Object.defineProperty(document, "hidden", {value: true, configurable: true});
+                document.dispatchEvent(new Event("visibilitychange"))"""
+            )
+            hidden = page.when("s.link === 'closed' && s.inFlight === 0 && s.totals")
+            assert hidden["totals"]["received"] == hidden["sent"]
+            page.run("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+            again = page.when(f"s.sessions === 2 && s.outcomes.prediction > {hidden['outcomes']['prediction']}")
+            assert again["sent"] == accounted(again)
+
+    def test_a_server_that_comes_back_is_found_again(self, browser: Browser) -> None:
+        """While the server is away the page says so, and goes on by itself once it is back."""
+        with ExitStack() as up:
+            server = up.enter_context(serving(Settings(port=0)))
+            with browser.page(server.url + "/") as page:
+                page.press("toggle")
+                page.when("s.outcomes.prediction >= 2")
+                up.close()
+                away = page.when("s.link === 'away' && s.inFlight === 0")
+                assert away["sent"] == accounted(away)
+                assert page.text("status").startswith("The server is away.")
+                with serving(Settings(port=urlsplit(server.url).port)):
+                    page.when(f"s.link === 'open' && s.outcomes.prediction > {away['outcomes']['prediction']}")
+
+    def test_a_camera_that_is_not_allowed_is_explained(self, browser: Browser, live_server: LiveServer) -> None:
+        """A refused permission is told in words, also to a screen reader."""
+        with browser.page(live_server.url + "/") as page:
+            page.run(
+                """void (navigator.mediaDevices.getUserMedia =
+                    async () => { throw new DOMException("", "NotAllowedError"); })"""
+            )
+            page.press("toggle")
+            assert page.told("announcer").startswith("The camera is not allowed.")
+            assert page.text("status") == page.text("announcer")
+
+    def test_a_file_that_is_no_video_is_explained(self, browser: Browser, live_server: LiveServer) -> None:
+        """A dropped file that the browser cannot play is named."""
+        with browser.page(live_server.url + "/") as page:
+            page.run(
+                """void (() => {
+                    const dataTransfer = new DataTransfer();
+                    dataTransfer.items.add(new File(["no video"], "notes.webm", {type: "video/webm"}));
+                    dispatchEvent(new DragEvent("drop", {dataTransfer, cancelable: true}));
+                })()"""
+            )
+            assert page.told("announcer").startswith("This browser cannot play notes.webm.")
+
+    def test_a_run_of_frames_gives_back_the_credit_of_each(self, browser: Browser, live_server: LiveServer) -> None:
+        """A session takes as many frames as it has credit, and again as many as a range of outcomes settles."""
+        with browser.page(live_server.url + "/") as page:
+            page.run(SILENT_SOCKET)
+            told = page.run(
+                """(async () => {
+                    const { Session } = await import("/page/stream.js");
+                    const outcomes = [];
+                    const session = new Session("ws://-", {
+                        started() {}, closed() {}, ended() {}, outcome: (_, outcome) => outcomes.push(outcome),
+                    });
+                    const send = () => session.send(new Blob(), {width: 1, height: 1, takenMs: 0});
+                    const early = send();
+                    socket.say({type: "session.started", max_in_flight: 3, next_seq: 0});
+                    const first = [send(), send(), send(), send()];
+                    socket.say({type: "frames", from: 0, to: 1, outcome: "superseded"});
+                    const second = [send(), send(), send()];
+                    return {early, first, second, outcomes, inFlight: session.inFlight};
+                })()"""
+            )
+        assert told == {
+            "early": False,
+            "first": [True, True, True, False],
+            "second": [True, True, False],
+            "outcomes": ["superseded", "superseded"],
+            "inFlight": 3,
+        }
+
+    def test_capture_times_of_a_video_never_go_back(self, browser: Browser, live_server: LiveServer) -> None:
+        """Frames lie apart as in the video; a seek becomes a gap that empties the window, a pause keeps its length."""
+        shown = [(0, 5.0, 1), (40, 5.04, 1), (80, 1.0, 1), (120, 1.04, 1), (9120, 1.08, 1), (9140, 1.12, 2)]
+        with browser.page(live_server.url + "/") as page:
+            stamps = page.run(
+                f"""import("/page/sources.js").then(({{ MediaTimes }}) => {{
+                    const times = new MediaTimes();
+                    const stamp = ([takenMs, mediaS, rate]) => times.stampMs({{takenMs, mediaS, rate}});
+                    return {json.dumps(shown)}.map(stamp);
+                }})"""
+            )
+        assert np.diff(stamps) == pytest.approx([40, 1100, 40, 9000, 20])
