@@ -45,7 +45,7 @@ bench: $(VENV)/test.done ## figures of the service on this machine, printed and 
 	$(BIN)/python -m loadtest.bench
 
 models: $(VENV)/test.done ## the README's table of networks, from their manifests
-	$(BIN)/python -m training.report
+	$(BIN)/python -m training.report --into README.md
 
 lock: $(VENV)/uv.done ## compile requirements/*.txt from pyproject.toml
 	./requirements/compile.sh $(UV)

@@ -7,6 +7,7 @@ TimeConvError
 │   ├── BadMessage             a text message that is not of the protocol
 │   ├── BadImage               bytes that are no picture we take, with a ``reason``
 │   │   └── ImageTooLarge      more bytes or pixels than the limits allow
+│   ├── NoSuchStream           a WebSocket to another path
 │   ├── BadBody                a REST body that is not a prediction's
 │   ├── TooLarge               a REST body over its limit
 │   ├── FrameRefused           one frame of a REST call is bad; says which
@@ -85,6 +86,13 @@ class ImageTooLarge(BadImage):
 
     def __init__(self, message: str) -> None:
         super().__init__("too_large", message)
+
+
+class NoSuchStream(BadRequest):
+    """A WebSocket was opened to a path that has none."""
+
+    code = "not_found"
+    status = 404
 
 
 class BadBody(BadRequest):

@@ -42,11 +42,29 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def between_marks(document: str, table: str) -> str:
+    """The document with the table in its place.
+
+    Raises:
+        ValueError: the document has no marks.
+    """
+    before, begin, rest = document.partition("<!-- models -->\n")
+    _, end, after = rest.partition("<!-- /models -->")
+    if not (begin and end):
+        raise ValueError("the document has no <!-- models --> and <!-- /models -->")
+    return f"{before}{begin}{table}\n{end}{after}"
+
+
 def main() -> None:
     """Read the command line and print."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("model_store"))
-    print(report(newest(parser.parse_args().store)))
+    parser.add_argument("--into", type=Path, help="write it between the models marks of this file, too")
+    arguments = parser.parse_args()
+    table = report(newest(arguments.store))
+    if arguments.into is not None:
+        arguments.into.write_text(between_marks(arguments.into.read_text(), table))
+    print(table)
 
 
 if __name__ == "__main__":

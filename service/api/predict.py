@@ -138,7 +138,7 @@ async def _json(request: Request, max_bytes: int) -> list[bytes]:
     body = b"".join([chunk async for chunk in _limited(request, max_bytes)])
     try:
         return msgspec.json.decode(body, type=PredictBody).frames
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadBody(f"Not the JSON of a prediction: {error}") from error
 
 

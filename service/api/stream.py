@@ -11,7 +11,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from service import protocol
 from service.api.problems import problem
 from service.engine import Engine
-from service.errors import AtCapacity, BadOption, TimeConvError
+from service.errors import AtCapacity, BadOption, NoSuchStream, TimeConvError
 from service.inference.models import LoadedNetwork
 from service.protocol import Options, ServerMessage, SessionClose
 from service.session import Session
@@ -39,6 +39,12 @@ async def stream(websocket: WebSocket) -> None:
         await websocket.send_denial_response(problem(error))
     except WebSocketDisconnect:
         log.debug("A client went away during the opening")
+
+
+@router.websocket("/{path:path}")
+async def elsewhere(websocket: WebSocket) -> None:
+    """Refuse an upgrade on any other path, saying where the stream is."""
+    await websocket.send_denial_response(problem(NoSuchStream("The stream is at /v1/stream")))
 
 
 async def _converse(engine: Engine, websocket: WebSocket, offered: list[str]) -> None:

@@ -147,7 +147,7 @@ def _artifact(path: Path) -> Artifact:
     where = "/".join(path.parts[-3:])
     try:
         artifact = Artifact(_decoder.decode(path.read_bytes()), path.parent)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ModelDamaged(f"{where}: {error}") from error
     if (artifact.manifest.name, artifact.manifest.version) != path.parts[-3:-1]:
         raise ModelDamaged(f"{where} says it is {artifact.spec}")

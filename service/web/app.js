@@ -259,7 +259,7 @@ function show(outcome, message, frame) {
  */
 function showPrediction(face, frame) {
   showBox(face.box, frame);
-  view.setBars(face.smoothed, face.emotion);
+  view.setBars(face.smoothed, face.uncertain ? null : face.emotion);
   view.setWord(face.uncertain ? "not sure" : face.emotion, face.uncertain);
   view.setStatus("Reading the face.");
 }

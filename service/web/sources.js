@@ -24,6 +24,9 @@ const JUMP_MS = 500;
 /** A gap that empties the server's window, which should hold one motion. A little over its `gap_reset_ms`. */
 const JUMP_GAP_MS = 1_100;
 
+/** Just under the time between two pictures of most cameras and videos. */
+const LEAST_INTERVAL_MS = 30;
+
 /** @type {Record<string, string>} */
 const CAMERA_PROBLEMS = {
   NotAllowedError: "The camera is not allowed. Allow it for this page in the browser’s settings, then press Start.",
@@ -174,17 +177,21 @@ function eachVideoFrame(video, callback) {
 }
 
 /**
+ * For browsers that do not tell of new pictures. The playing time moves on between them too, so it goes by the clock.
  * @param {HTMLVideoElement} video
  * @param {(shown: ShownFrame) => void} callback
- * @param {number} [seenS]
  */
-function eachAnimationFrame(video, callback, seenS = NaN) {
-  requestAnimationFrame((nowMs) => {
+function eachAnimationFrame(video, callback) {
+  let last = { atMs: -Infinity, mediaS: NaN };
+  const look = (/** @type {number} */ nowMs) => {
     const mediaS = video.currentTime;
-    const isNew = mediaS !== seenS && video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA;
-    if (isNew) callback({ takenMs: nowMs, mediaS, rate: video.playbackRate });
-    eachAnimationFrame(video, callback, isNew ? mediaS : seenS);
-  });
+    if (mediaS !== last.mediaS && nowMs - last.atMs >= LEAST_INTERVAL_MS && video.videoWidth > 0) {
+      last = { atMs: nowMs, mediaS };
+      callback({ takenMs: nowMs, mediaS, rate: video.playbackRate });
+    }
+    requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
 }
 
 /**

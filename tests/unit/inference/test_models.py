@@ -1,0 +1,188 @@
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import ModelDamaged, UnknownModel
+from service.inference.artifact import ModelStore
+from service.inference.batch import Runner
+from service.inference.device import choose_device
+from service.inference.models import Networks
+from service.settings import shipped_model_store
+
+NAME = "timeconv-mini-xception"
+SPEC = f"{NAME}@1"
+
+
+class Lanes:
+    """Remembers the lanes that were opened."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, Runner, int]] = []
+
+    def open(self, name: str, runner: Runner, max_batch: int) -> None:
+        self.opened.append((name, runner, max_batch))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.opened]
+
+
+@pytest.fixture
+def lanes() -> Lanes:
+    return Lanes()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A copy of the default network to change."""
+    shutil.copytree(shipped_model_store() / NAME / "1", tmp_path / NAME / "1")
+    return tmp_path
+
+
+def networks(lanes: Lanes, store: Path | None = None, detector: str = "blazeface", max_batch: int = 4) -> Networks:
+    return Networks(
+        ModelStore(store or shipped_model_store()),
+        device=choose_device("cpu"),
+        detector=detector,
+        max_batch=max_batch,
+        batch_budget_s=10.0,
+        open_lane=lanes.open,
+    )
+
+
+def changed(store: Path, change: Callable[[dict[str, Any]], object], version: str = "1") -> None:
+    """Change the manifest of the copy, or of another copy of it."""
+    folder = store / NAME / version
+    if not folder.exists():
+        shutil.copytree(store / NAME / "1", folder)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": version}))
+
+
+def test_load(lanes: Lanes) -> None:
+    """A network is loaded with what its manifest says, and its lane is open before it is known to be ready."""
+    known = networks(lanes)
+    assert known.ready(NAME) is None
+    network = known.load(NAME)
+    assert (network.name, network.version, network.lane, network.max_batch) == (NAME, "1", SPEC, 4)
+    assert len(network.labels) == 7
+    manifest = json.loads((shipped_model_store() / NAME / "1" / "manifest.json").read_bytes())
+    assert network.uncertain_below == manifest["uncertain_below"]
+    assert network.geometry.scale == manifest["crop"]["blazeface"]["scale"]
+    ((name, runner, max_batch),) = lanes.opened
+    assert (name, max_batch) == (SPEC, 4)
+    assert runner(np.zeros((4, 5, 48, 48), np.uint8)).shape == (4, 7)
+
+
+def test_once(lanes: Lanes) -> None:
+    """A network is loaded once, by whichever of its names, and is the same by all of them."""
+    known = networks(lanes)
+    first = known.load(NAME)
+    assert known.load(NAME) is known.load(SPEC) is known.ready(NAME) is known.ready(SPEC) is first
+    assert (lanes.names, known.loaded) == ([SPEC], [first])
+
+
+def test_by_version_first(lanes: Lanes) -> None:
+    """A network that was asked for by its version is not loaded again by its name."""
+    known = networks(lanes)
+    first = known.load(SPEC)
+    assert known.ready(NAME) is None
+    assert known.load(NAME) is first
+    assert lanes.names == [SPEC]
+
+
+def test_at_once_from_many_threads(lanes: Lanes) -> None:
+    """Threads that ask for one network at the same time get the same one, loaded once."""
+    known = networks(lanes, max_batch=1)
+    together = threading.Barrier(4)
+    found: list[object] = []
+
+    def ask() -> None:
+        together.wait(30)
+        found.append(known.load(NAME))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 4
+    assert {id(network) for network in found} == {id(known.ready(NAME))}
+    assert lanes.names == [SPEC]
+
+
+def test_versions(lanes: Lanes, store: Path) -> None:
+    """Versions are networks of their own, each with its lane."""
+    changed(store, lambda manifest: manifest.update(uncertain_below=0.9), version="2")
+    known = networks(lanes, store, max_batch=1)
+    newest, first = known.load(NAME), known.load(SPEC)
+    assert (newest.lane, first.lane) == (f"{NAME}@2", SPEC)
+    assert newest.uncertain_below == 0.9 != first.uncertain_below
+    assert known.loaded == [newest, first]
+    assert sorted(lanes.names) == [SPEC, f"{NAME}@2"]
+
+
+@pytest.mark.parametrize("spec", ["", "nothing", f"{NAME}@99", "blazeface-short", "../model_store/" + NAME])
+def test_unknown(lanes: Lanes, spec: str) -> None:
+    """A network that is not there, a detector and a path are unknown, and stay so without being remembered."""
+    known = networks(lanes)
+    for _ in range(2):
+        with pytest.raises(UnknownModel):
+            known.load(spec)
+    assert known.ready(spec) is None
+    assert (lanes.opened, known.loaded) == ([], [])
+
+
+@pytest.mark.parametrize("detector", ["haar", "yunet", "blazeface"])
+def test_every_detector(lanes: Lanes, detector: str) -> None:
+    """The default network has a geometry for each detector of the service."""
+    assert networks(lanes, detector=detector, max_batch=1).load(NAME).geometry.scale > 0
+
+
+def test_no_geometry(lanes: Lanes, store: Path) -> None:
+    """A network that was made for other detectors is refused: its crops would not be those it was trained on."""
+    changed(store, lambda manifest: manifest["crop"].pop("haar"))
+    with pytest.raises(ModelDamaged, match=r"no crop geometry for the detector 'haar'$"):
+        networks(lanes, store, detector="haar").load(NAME)
+    assert lanes.opened == []
+
+
+def test_other_window(lanes: Lanes, store: Path) -> None:
+    """A network of windows of another length is refused."""
+    changed(store, lambda manifest: manifest.update(window=8))
+    with pytest.raises(ModelDamaged, match="windows of 8 frames, not 5"):
+        networks(lanes, store).load(NAME)
+    assert lanes.opened == []
+
+
+def test_damaged_and_mended(lanes: Lanes, store: Path) -> None:
+    """A damaged network opens no lane and harms no other; once it is mended it loads."""
+    model = store / NAME / "2" / "model.onnx"
+    changed(store, lambda _: None, version="2")
+    whole = model.read_bytes()
+    model.write_bytes(whole[:-1])
+    known = networks(lanes, store, max_batch=1)
+    with pytest.raises(ModelDamaged, match="sha256"):
+        known.load(NAME)
+    assert known.load(SPEC).lane == SPEC
+    model.write_bytes(whole)
+    assert known.load(NAME).lane == f"{NAME}@2"
+    assert lanes.names == [SPEC, f"{NAME}@2"]
+
+
+def test_loaded_while_loading(lanes: Lanes) -> None:
+    """What serves can be listed while another network is being loaded."""
+    known = networks(lanes, max_batch=1)
+    loader = threading.Thread(target=known.load, args=(NAME,))
+    loader.start()
+    while loader.is_alive():
+        assert len(known.loaded) <= 1
+    loader.join()
+    assert [network.lane for network in known.loaded] == [SPEC]
