@@ -22,19 +22,19 @@ _HEADERS = {
 def _pages() -> dict[str, tuple[bytes, str]]:
     """Name, content and media type of every file of the page."""
     return {
-        file.name: (file.read_bytes(), _TYPES[file.name.rpartition(".")[2]])
+        file.name: (file.read_bytes(), _TYPES[suffix])
         for file in files("service").joinpath("web").iterdir()
-        if file.is_file()
+        if file.is_file() and (suffix := file.name.rpartition(".")[2]) in _TYPES
     }
 
 
-@router.get("/")
+@router.api_route("/", methods=["GET", "HEAD"])
 async def index() -> Response:
     """The page itself."""
     return await part("index.html")
 
 
-@router.get("/page/{name}")
+@router.api_route("/page/{name}", methods=["GET", "HEAD"])
 async def part(name: str) -> Response:
     """A style sheet or script of the page."""
     found = _pages().get(name)
