@@ -158,11 +158,8 @@ class Session:
         if not self._blocked and not self._stride.takes(frame.captured_us):
             self._settle(frame, Answer(Outcome.SKIPPED))
             return
-        replaced: list[Frame] = []
         with self._lock:
-            if self.options.freshness == "latest":
-                replaced = list(self._inbox)
-                self._inbox.clear()
+            replaced = self._replaced_by(frame)
             self._inbox.append(frame)
         for old in replaced:
             self._settle(old, Answer(Outcome.SUPERSEDED))
@@ -172,6 +169,15 @@ class Session:
         if options.stride != self.options.stride or options.timestamps != self.options.timestamps:
             self._stride = Stride(options.stride)
         self.options, self.network = structs.replace(options, model=network.lane), network
+
+    def _replaced_by(self, frame: Frame) -> list[Frame]:
+        """Take the frames out of the inbox that ``frame`` makes stale: those that came under `latest`, as it did."""
+        if frame.options.freshness == "every":
+            return []
+        replaced = [waiting for waiting in self._inbox if waiting.options.freshness == "latest"]
+        for old in replaced:
+            self._inbox.remove(old)
+        return replaced
 
     def _read_stamp(self, frame: Frame) -> None:
         """Split the capture time off; a message that is too large is not kept."""

@@ -63,7 +63,7 @@ def within(name: str, package: str) -> bool:
 
 
 def imports(name: str) -> set[str]:
-    """Every module that a module imports, at its top or within a function; ``from a import b`` is a.b where b is one."""
+    """Every module that a module imports, in functions too; ``from a import b`` is a.b where that is a module."""
     return set(_imports(ast.parse(MODULES[name].read_text(encoding="utf-8")), name))
 
 

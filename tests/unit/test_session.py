@@ -457,6 +457,16 @@ def test_an_update_holds_from_the_next_frame_on() -> None:
     assert desk.look.seen == [b"none 0", b"none 1"]
 
 
+def test_frames_of_every_are_kept_when_the_session_turns_to_latest() -> None:
+    """A frame that came under `every` is not superseded by one that came under `latest`."""
+    desk = Desk(freshness="every")
+    desk.receive(b"none 0", b"none 1")
+    desk.session.update(Options(freshness="latest"), NETWORK)
+    desk.receive(b"none 2", b"none 3")
+    desk.work()
+    assert sorted(desk.outcomes()) == [(0, "no_face"), (1, "no_face"), (2, "superseded"), (3, "no_face")]
+
+
 def test_another_region_begins_a_new_window() -> None:
     """Crops that were made in different ways are not mixed in one window."""
     desk = filled()

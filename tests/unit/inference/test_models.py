@@ -40,14 +40,15 @@ def lanes() -> Lanes:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A copy of the default network to change."""
-    shutil.copytree(shipped_model_store() / NAME / "1", tmp_path / NAME / "1")
+    """A copy of the default network, called version 1, to change."""
+    shutil.copytree(ModelStore(shipped_model_store()).find(NAME, "network").folder, tmp_path / NAME / "1")
+    changed(tmp_path, lambda _: None)
     return tmp_path
 
 
-def networks(lanes: Lanes, store: Path | None = None, detector: str = "blazeface", max_batch: int = 4) -> Networks:
+def networks(lanes: Lanes, store: Path, detector: str = "blazeface", max_batch: int = 4) -> Networks:
     return Networks(
-        ModelStore(store or shipped_model_store()),
+        ModelStore(store),
         device=choose_device("cpu"),
         detector=detector,
         max_batch=max_batch,
@@ -66,14 +67,14 @@ def changed(store: Path, change: Callable[[dict[str, Any]], object], version: st
     (folder / "manifest.json").write_text(json.dumps({**manifest, "version": version}))
 
 
-def test_load(lanes: Lanes) -> None:
+def test_load(lanes: Lanes, store: Path) -> None:
     """A network is loaded with what its manifest says, and its lane is open before it is known to be ready."""
-    known = networks(lanes)
+    known = networks(lanes, store)
     assert known.ready(NAME) is None
     network = known.load(NAME)
     assert (network.name, network.version, network.lane, network.max_batch) == (NAME, "1", SPEC, 4)
     assert len(network.labels) == 7
-    manifest = json.loads((shipped_model_store() / NAME / "1" / "manifest.json").read_bytes())
+    manifest = json.loads((store / NAME / "1" / "manifest.json").read_bytes())
     assert network.uncertain_below == manifest["uncertain_below"]
     assert network.geometry.scale == manifest["crop"]["blazeface"]["scale"]
     ((name, runner, max_batch),) = lanes.opened
@@ -81,26 +82,26 @@ def test_load(lanes: Lanes) -> None:
     assert runner(np.zeros((4, 5, 48, 48), np.uint8)).shape == (4, 7)
 
 
-def test_once(lanes: Lanes) -> None:
+def test_once(lanes: Lanes, store: Path) -> None:
     """A network is loaded once, by whichever of its names, and is the same by all of them."""
-    known = networks(lanes)
+    known = networks(lanes, store)
     first = known.load(NAME)
     assert known.load(NAME) is known.load(SPEC) is known.ready(NAME) is known.ready(SPEC) is first
     assert (lanes.names, known.loaded) == ([SPEC], [first])
 
 
-def test_by_version_first(lanes: Lanes) -> None:
+def test_by_version_first(lanes: Lanes, store: Path) -> None:
     """A network that was asked for by its version is not loaded again by its name."""
-    known = networks(lanes)
+    known = networks(lanes, store)
     first = known.load(SPEC)
     assert known.ready(NAME) is None
     assert known.load(NAME) is first
     assert lanes.names == [SPEC]
 
 
-def test_at_once_from_many_threads(lanes: Lanes) -> None:
+def test_at_once_from_many_threads(lanes: Lanes, store: Path) -> None:
     """Threads that ask for one network at the same time get the same one, loaded once."""
-    known = networks(lanes, max_batch=1)
+    known = networks(lanes, store, max_batch=1)
     together = threading.Barrier(4)
     found: list[object] = []
 
@@ -129,10 +130,10 @@ def test_versions(lanes: Lanes, store: Path) -> None:
     assert sorted(lanes.names) == [SPEC, f"{NAME}@2"]
 
 
-@pytest.mark.parametrize("spec", ["", "nothing", f"{NAME}@99", "blazeface-short", "../model_store/" + NAME])
-def test_unknown(lanes: Lanes, spec: str) -> None:
+@pytest.mark.parametrize("spec", ["", "nothing", f"{NAME}@99", "blazeface-short", f"../{NAME}"])
+def test_unknown(lanes: Lanes, store: Path, spec: str) -> None:
     """A network that is not there, a detector and a path are unknown, and stay so without being remembered."""
-    known = networks(lanes)
+    known = networks(lanes, store)
     for _ in range(2):
         with pytest.raises(UnknownModel):
             known.load(spec)
@@ -141,9 +142,9 @@ def test_unknown(lanes: Lanes, spec: str) -> None:
 
 
 @pytest.mark.parametrize("detector", ["haar", "yunet", "blazeface"])
-def test_every_detector(lanes: Lanes, detector: str) -> None:
+def test_every_detector(lanes: Lanes, store: Path, detector: str) -> None:
     """The default network has a geometry for each detector of the service."""
-    assert networks(lanes, detector=detector, max_batch=1).load(NAME).geometry.scale > 0
+    assert networks(lanes, store, detector=detector, max_batch=1).load(NAME).geometry.scale > 0
 
 
 def test_no_geometry(lanes: Lanes, store: Path) -> None:
@@ -177,9 +178,9 @@ def test_damaged_and_mended(lanes: Lanes, store: Path) -> None:
     assert lanes.names == [SPEC, f"{NAME}@2"]
 
 
-def test_loaded_while_loading(lanes: Lanes) -> None:
+def test_loaded_while_loading(lanes: Lanes, store: Path) -> None:
     """What serves can be listed while another network is being loaded."""
-    known = networks(lanes, max_batch=1)
+    known = networks(lanes, store, max_batch=1)
     loader = threading.Thread(target=known.load, args=(NAME,))
     loader.start()
     while loader.is_alive():

@@ -1,0 +1,162 @@
+"""What operations read of a running service."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
+
+from service import __version__
+from service.settings import Settings
+from tests.conftest import LiveServer
+
+NAME = "timeconv-mini-xception"
+
+
+@pytest.fixture(scope="module")
+def client(live_server: LiveServer) -> Iterator[httpx.Client]:
+    """A client of the service that keeps its connection."""
+    with httpx.Client(base_url=live_server.url, timeout=20) as made:
+        yield made
+
+
+def scrape(client: httpx.Client) -> dict[str, Metric]:
+    """The metrics, read as Prometheus does."""
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    return {family.name: family for family in text_string_to_metric_families(response.text)}
+
+
+def samples(client: httpx.Client) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every number, by name and labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in scrape(client).values()
+        for sample in family.samples
+    }
+
+
+def frames(outcome: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return "timeconv_frames_total", (("outcome", outcome),)
+
+
+def test_healthz(client: httpx.Client) -> None:
+    """Health says what every worker is at, one a core."""
+    response = client.get("/healthz")
+    body = response.json()
+    assert (response.status_code, body["healthy"]) == (200, True)
+    assert len(body["workers"]) == Settings().workers
+    for worker in body["workers"]:
+        assert set(worker) == {"name", "state", "busy_s"}
+        assert worker["state"] in ("idle", "busy")
+
+
+def test_readyz(client: httpx.Client) -> None:
+    """Readiness says what is really in use, and warns where it is not what was hoped for."""
+    response = client.get("/readyz")
+    body = response.json()
+    assert (response.status_code, body["ready"]) == (200, True)
+    assert (body["model"].partition("@")[0], body["detector"]) == (NAME, "blazeface")
+    fell_back = samples(client)["timeconv_device_fallback", ()] == 1
+    assert body["device"] == ("cpu" if fell_back else "cuda")
+    assert len(body["warnings"]) == int(fell_back)
+    assert all("device=auto" in warning for warning in body["warnings"])
+
+
+def test_models(client: httpx.Client) -> None:
+    """The networks of the store are listed, the default one loaded, with labels and scores; detectors are not."""
+    body = client.get("/v1/models").json()
+    models = {f"{model['name']}@{model['version']}": model for model in body["models"]}
+    default = models[body["default"]]
+    assert (default["name"], default["loaded"], default["window"]) == (NAME, True, 5)
+    assert set(default["labels"]) == {"angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"}
+    assert default["parameters"]["total"] == 58_711
+    assert 0 < default["uncertain_below"] < 1
+    assert "blazeface-short" not in {model["name"] for model in body["models"]}
+
+
+class TestMetrics:
+    def test_content_type(self, client: httpx.Client) -> None:
+        """The metrics are in Prometheus's text format."""
+        assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=")
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "labels"),
+        [
+            ("timeconv_frames_received", "counter", set()),
+            ("timeconv_frames", "counter", {"outcome"}),
+            ("timeconv_stage_seconds", "histogram", {"stage"}),
+            ("timeconv_frame_age_seconds", "histogram", set()),
+            ("timeconv_batch_size", "histogram", {"model"}),
+            ("timeconv_sessions", "gauge", {"state"}),
+        ],
+    )
+    def test_names(self, client: httpx.Client, face_clip: list[bytes], name: str, kind: str, labels: set[str]) -> None:
+        """The metrics of the design are there, by name, kind and labels."""
+        files = [("frames", ("frame.jpg", frame, "image/jpeg")) for frame in face_clip[:5]]
+        assert client.post("/v1/predict", files=files).status_code == 200
+        family = scrape(client)[name]
+        assert family.type == kind
+        assert {label for sample in family.samples for label in sample.labels} - {"le"} == labels
+
+    def test_a_session(self, live_server: LiveServer, client: httpx.Client, face_clip: list[bytes]) -> None:
+        """A session is counted while it lasts, its frames by outcome, its end by its reason."""
+        before = samples(client)
+        with connect(live_server.ws, compression=None) as socket:
+            socket.recv(timeout=20)
+            for frame in face_clip[:6]:
+                socket.send(frame)
+                socket.recv(timeout=20)
+            during = samples(client)
+            socket.send('{"type":"session.close"}')
+            totals = json.loads(socket.recv(timeout=20))["totals"]
+        after = samples(client)
+        assert totals == {"received": 6, "outcomes": {"window_filling": 4, "prediction": 2}}
+        active = ("timeconv_sessions", (("state", "active"),))
+        assert (during[active] - before[active], after[active]) == (1, before[active])
+        for sample, more in (
+            (("timeconv_frames_received_total", ()), 6),
+            (("timeconv_frame_bytes_total", ()), sum(map(len, face_clip[:6]))),
+            (frames("prediction"), 2),
+            (frames("window_filling"), 4),
+            (frames("no_face"), 0),
+            (("timeconv_frame_age_seconds_count", ()), 2),
+            (("timeconv_stage_seconds_count", (("stage", "infer"),)), 2),
+            (("timeconv_stage_seconds_count", (("stage", "send"),)), 2),
+        ):
+            assert (sample, after[sample] - before[sample]) == (sample, more)
+        assert after["timeconv_frames_in_flight", ()] == 0
+        ended = ("timeconv_sessions_ended_total", (("reason", "closed"),))
+        assert after[ended] - before.get(ended, 0) == 1
+
+    def test_received_is_the_sum_of_outcomes(self, client: httpx.Client) -> None:
+        """Frames received are those with an outcome and those in flight."""
+        numbers = samples(client)
+        outcomes = sum(value for (name, _), value in numbers.items() if name == "timeconv_frames_total")
+        received = numbers["timeconv_frames_received_total", ()]
+        assert received == outcomes + numbers["timeconv_frames_in_flight", ()]
+
+    def test_refusals(self, client: httpx.Client) -> None:
+        """A refused call is counted by its code."""
+        sample = ("timeconv_refused_total", (("code", "bad_option"),))
+        before = samples(client).get(sample, 0)
+        assert client.post("/v1/predict?nonsense=1").status_code == 422
+        assert samples(client)[sample] - before == 1
+
+    def test_predictions(self, client: httpx.Client, face_jpeg: bytes, empty_jpeg: bytes) -> None:
+        """REST predictions are counted by outcome, apart from the stream's frames."""
+        before = samples(client)
+        for picture in (face_jpeg, empty_jpeg, empty_jpeg):
+            client.post("/v1/predict", content=picture, headers={"Content-Type": "image/jpeg"})
+        after = samples(client)
+        for outcome, more in (("prediction", 1), ("no_face", 2)):
+            sample = ("timeconv_predict_requests_total", (("outcome", outcome),))
+            assert after[sample] - before.get(sample, 0) == more
+        assert after["timeconv_frames_received_total", ()] == before["timeconv_frames_received_total", ()]
+
+    def test_version(self, client: httpx.Client) -> None:
+        """The version in use is told."""
+        assert samples(client)["timeconv_build_info", (("version", __version__),)] == 1
