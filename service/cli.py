@@ -1,5 +1,6 @@
 """The command ``timeconv``: serve, doctor, stream, models."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from service import __version__
 from service.errors import TimeConvError
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 
@@ -39,8 +40,10 @@ def read_settings(**given: object) -> Settings:
     """Settings from the environment, with what the command line gave on top.
 
     Raises:
-        typer.BadParameter: a value is out of range or of the wrong kind.
+        typer.BadParameter: a value is out of range or of the wrong kind, or a variable is no setting.
     """
+    if unknown := unknown_variables(os.environ):
+        raise typer.BadParameter(f"No such setting: {', '.join(unknown)}; see docs/configuration.md")
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # pydantic checks them
     except ValidationError as error:

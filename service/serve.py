@@ -17,6 +17,7 @@ from service.engine import Engine
 from service.errors import Unavailable
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
+from service.websocket import WebSocketProtocol
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_per_message_deflate=False,  # A JPEG does not get smaller, only later.
         ws_max_size=2 * settings.max_frame_bytes + TIMESTAMP_BYTES,
         # A pong cannot be read while reading pauses for a slow `every` session; our own timeouts end the dead ones.

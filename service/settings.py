@@ -5,11 +5,15 @@ import: the command line builds one ``Settings`` and hands it down.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "TIMECONV_"
+MOST_WORKERS = 256
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 DetectorName = Literal["blazeface", "haar", "yunet"]
@@ -25,10 +29,21 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def default_workers() -> int:
+    """One worker per usable core."""
+    return min(MOST_WORKERS, usable_cores())
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names in ``environment`` that look like settings and are none: a misspelt one must not be passed over."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
+
+
 class Settings(BaseSettings):
     """All settings, with the values that suit a laptop."""
 
-    model_config = SettingsConfigDict(env_prefix="TIMECONV_", frozen=True, extra="forbid", protected_namespaces=())
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", protected_namespaces=())
 
     host: str = Field("127.0.0.1", description="Address to listen on; without keys it should stay the loopback.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
@@ -40,7 +55,10 @@ class Settings(BaseSettings):
     detector: DetectorName = Field("blazeface", description="Face detector.")
     yunet_file: Path | None = Field(None, description="ONNX file of YuNet; needed with `detector=yunet`.")
     workers: int = Field(
-        default_factory=usable_cores, ge=1, le=256, description="Worker threads; the default is one per usable core."
+        default_factory=default_workers,
+        ge=1,
+        le=MOST_WORKERS,
+        description="Worker threads; the default is one per usable core.",
     )
     max_sessions: int = Field(500, ge=1, le=100_000, description="Sessions connected at once; more get 503.")
     max_frame_bytes: int = Field(

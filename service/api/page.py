@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.resources import files
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import Response
 
 router = APIRouter(include_in_schema=False)
@@ -39,6 +39,6 @@ async def part(name: str) -> Response:
     """A style sheet or script of the page."""
     found = _pages().get(name)
     if found is None:
-        return Response(status_code=404)
+        raise HTTPException(404)
     content, media_type = found
     return Response(content, media_type=media_type, headers=_HEADERS)

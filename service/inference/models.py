@@ -55,7 +55,8 @@ class Networks:
     @property
     def loaded(self) -> list[LoadedNetwork]:
         """Networks that serve."""
-        return list({network.lane: network for network in self._by_spec.values()}.values())
+        networks = list(self._by_spec.values())  # A copy: another thread may be loading one.
+        return list({network.lane: network for network in networks}.values())
 
     def ready(self, spec: str) -> LoadedNetwork | None:
         """The network of a spec that was loaded before; never blocks."""

@@ -377,6 +377,7 @@ class TestPredict:
             b'{"frames":["abc"]}',
             b'{"frames":[],"more":1}',
             b'{"frames":["\xff\xfe"]}',
+            b'{"\xff\xfe":1}',
             b"\xff\xfe",
             b'{"frames":' + b"[" * 50_000,
             b'{"frames":["\\ud800"]}',

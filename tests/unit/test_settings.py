@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from service.settings import Settings, shipped_model_store, usable_cores
+from service.settings import Settings, shipped_model_store, unknown_variables, usable_cores
 
 REPOSITORY = Path(__file__).parents[2]
 FIELDS = Settings.model_fields
@@ -120,6 +120,12 @@ class TestEnvironment:
         monkeypatch.setenv("PORT", "9000")
         monkeypatch.setenv("HOST", "example.org")
         assert (Settings().port, Settings().host) == (8000, "127.0.0.1")
+
+
+def test_a_misspelt_variable_is_found() -> None:
+    """A name that looks like a setting and is none is reported, in any case; others are not ours to judge."""
+    environment = {"TIMECONV_PORT": "1", "timeconv_host": "x", "TIMECONV_MAX_SESSION": "5", "PATH": "/bin"}
+    assert unknown_variables(environment) == ["TIMECONV_MAX_SESSION"]
 
 
 class TestBounds:

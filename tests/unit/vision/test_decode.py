@@ -182,6 +182,8 @@ class TestReadHeader:
             (b"\xff\xd8\xff\xe0", "corrupt"),
             (b"\xff\xd8\xff\xe0\0\0", "corrupt"),
             (b"\xff\xd8\xff\xe0\0\x10ab", "corrupt"),
+            (b"\xff\xd8\xff\xe0\0\0" + frame_header(640, 480), "corrupt"),
+            (b"\xff\xd8\xff\xe0\0\x01" + frame_header(640, 480), "corrupt"),
             (b"\xff\xd8\xff\xd9", "corrupt"),
             (b"\xff\xd8" + segment(0xDA, bytes(6)), "corrupt"),
             (b"\xff\xd8" + segment(0xD9, bytes(6)), "corrupt"),
