@@ -45,6 +45,8 @@ def answer_of(fate: Fate, network: LoadedNetwork, sighting: Sighting, face_id: i
         return Answer(Outcome.FAILED, {"reason": "engine"})
     if isinstance(fate, Dropped):
         return Answer(_OUTCOMES[fate], {"reason": fate.value} if fate is Dropped.STUCK else {})
+    if len(fate.probabilities) != len(network.labels):
+        return Answer(Outcome.FAILED, {"reason": "engine"})
     times.queue, times.infer = fate.queue_s, fate.infer_s
     face = face_result(network, sighting, face_id, fate.probabilities)
     return Answer(Outcome.PREDICTION, faces=(face,), batch_size=fate.batch_size)

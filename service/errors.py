@@ -9,6 +9,7 @@ TimeConvError
 │   │   └── ImageTooLarge      more bytes or pixels than the limits allow
 │   ├── NoSuchStream           a WebSocket to another path
 │   ├── BadBody                a REST body that is not a prediction's
+│   ├── ClientGone             a REST caller that left before its request was read
 │   ├── TooLarge               a REST body over its limit
 │   ├── FrameRefused           one frame of a REST call is bad; says which
 │   ├── SlowReader             the client does not read its answers
@@ -99,6 +100,13 @@ class BadBody(BadRequest):
     """A REST body of another type, damaged, or with another number of frames."""
 
     code = "bad_body"
+
+
+class ClientGone(BadRequest):
+    """A REST caller left before its request was read; nobody hears this but the metrics."""
+
+    code = "client_gone"
+    status = 400
 
 
 class TooLarge(BadRequest):

@@ -43,11 +43,12 @@ class PredictCall:
         self._started_s = clock()
         self._sightings: list[Sighting] = []
         self._times = StageTimes()
+        self._failed = False
 
     @property
     def has_frames(self) -> bool:
         """Whether a frame is left to look at."""
-        return len(self._sightings) < len(self._frames) and not self.answer.done()
+        return len(self._sightings) < len(self._frames) and not (self._failed or self.answer.done())
 
     def work(self) -> WindowItem | Delivery | None:
         """Look at the next frame; after the last, the window."""
@@ -63,6 +64,7 @@ class PredictCall:
         self._times.detect += times.detect
         self._times.crop += times.crop
         if sighting is None:
+            self._failed = True
             return lambda: self._settle(Answer(Outcome.NO_FACE, {"index": index}))
         self._sightings.append(sighting)
         return self._window() if len(self._sightings) == len(self._frames) else None
@@ -102,6 +104,7 @@ class PredictCall:
         self.answer.set_result(message)
 
     def _failing(self, error: Exception) -> Delivery:
+        self._failed = True
         return lambda: self._fail(error)
 
     def _fail(self, error: Exception) -> None:

@@ -11,9 +11,10 @@ A frame is *open* from the moment it is received until its outcome is handed to 
 then; whatever is still open when the client is gone is ``abandoned``. So received = sum of outcomes + open, always.
 """
 
+import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from service.inference.scheduler import Delivery, Fate, WindowItem
 from service.protocol import (
     MAX_IN_FLIGHT,
     FramesOutcome,
+    Freshness,
     Options,
     Outcome,
     ServerMessage,
@@ -34,6 +36,12 @@ from service.protocol import (
 )
 from service.vision.look import Look, Sighting, StageTimes
 from service.vision.window import Stride, Window
+
+_MOST_OPEN: Mapping[Freshness, int] = {"latest": 64, "every": MAX_IN_FLIGHT["every"]}
+
+
+_CLOCK_MEMORY_S = 30.0
+_SOURCE_CHANGED_S = 1.0
 
 
 class FrameObserver(Protocol):
@@ -79,17 +87,27 @@ class _Outgoing:
 
 
 class CaptureClock:
-    """Capture times on the server's clock: the smallest offset seen counts as no delay."""
+    """Capture times on the server's clock: the fastest frame of the last half minute counts as undelayed.
+
+    Forgetting makes up for clocks that do not run alike; stamps that go back by over a second are another source.
+    """
 
     def __init__(self) -> None:
         """No frame seen yet."""
-        self._offset_s: float | None = None
+        self._captured_s = -math.inf
+        self._offset_s = self._offset_before_s = math.inf
+        self._since_s = -math.inf
 
     def taken_s(self, captured_us: int, received_s: float) -> float:
         """When a frame captured at ``captured_us`` (client's clock) was taken, in the seconds of ``received_s``."""
-        offset_s = received_s - captured_us / 1e6
-        self._offset_s = offset_s if self._offset_s is None else min(self._offset_s, offset_s)
-        return captured_us / 1e6 + self._offset_s
+        captured_s = captured_us / 1e6
+        if captured_s < self._captured_s - _SOURCE_CHANGED_S:
+            self._offset_s = self._offset_before_s = math.inf
+        if received_s - self._since_s > _CLOCK_MEMORY_S / 2:
+            self._offset_before_s, self._offset_s, self._since_s = self._offset_s, math.inf, received_s
+        self._captured_s = captured_s
+        self._offset_s = min(self._offset_s, received_s - captured_s)
+        return captured_s + min(self._offset_s, self._offset_before_s)
 
 
 class Session:
@@ -138,8 +156,12 @@ class Session:
 
     @property
     def has_room(self) -> bool:
-        """Whether the next message should be read: `latest` always does, `every` waits for outcomes."""
-        return self.options.freshness == "latest" or len(self._open) < MAX_IN_FLIGHT["every"]
+        """Whether the next message should be read: in `every` no further than the credit.
+
+        In `latest` a client that ignores its credit is read on, since newer frames replace the waiting one, up to a
+        bound that only one that floods or does not read comes to.
+        """
+        return len(self._open) < _MOST_OPEN[self.options.freshness]
 
     @property
     def has_frames(self) -> bool:
@@ -155,7 +177,9 @@ class Session:
         self._open[frame.seq] = frame
         self._observer.frame_received(len(message))
         self._read_stamp(frame)
-        if not self._blocked and not self._stride.takes(frame.captured_us):
+        # Nothing is looked at while a `latest` client does not read; skipping every other frame would say too much.
+        looked_at = not self._blocked or self.options.freshness == "every"
+        if looked_at and not self._stride.takes(frame.captured_us):
             self._settle(frame, Answer(Outcome.SKIPPED))
             return
         with self._lock:
@@ -164,10 +188,15 @@ class Session:
         for old in replaced:
             self._settle(old, Answer(Outcome.SUPERSEDED))
 
+    def touch(self) -> None:
+        """The client said something."""
+        self.last_activity_s = self._clock()
+
     def update(self, options: Options, network: LoadedNetwork) -> None:
         """Options and network for the frames from the next one on."""
         if options.stride != self.options.stride or options.timestamps != self.options.timestamps:
             self._stride = Stride(options.stride)
+            self._capture_clock = CaptureClock()
         self.options, self.network = structs.replace(options, model=network.lane), network
 
     def _replaced_by(self, frame: Frame) -> list[Frame]:
@@ -324,6 +353,7 @@ class Session:
         if frame.answered or frame.seq not in self._open:
             return
         frame.answered = True
+        frame.jpeg = b""  # Answers may wait for a client that does not read; pictures must not.
         if self._blocked and self.options.freshness == "latest":
             self._supersede_outgoing(answer)
         last = self._outgoing[-1] if self._outgoing else None
@@ -339,7 +369,8 @@ class Session:
             return
         waiting, self._outgoing = self._outgoing, deque()
         for out in waiting:
-            answer = Answer(Outcome.SUPERSEDED) if out.answer.outcome is Outcome.PREDICTION else out.answer
+            stale = out.answer.outcome is Outcome.PREDICTION and out.frames[0].options.freshness == "latest"
+            answer = Answer(Outcome.SUPERSEDED) if stale else out.answer
             last = self._outgoing[-1] if self._outgoing else None
             if last is not None and _continues(last, out.frames[0], answer):
                 last.frames.extend(out.frames)

@@ -41,7 +41,11 @@ class Watchdog:
 
     def check(self) -> bool:
         """Look once; whether the process has to end. Frames with a stuck worker are answered on the way."""
-        self._sessions.sweep()
+        try:
+            self._sessions.sweep()
+        except Exception:
+            # The watch over the workers must go on whatever is wrong with a session.
+            log.exception("Sessions could not be looked through")
         stuck = self._pool.stuck(self._stuck_s)
         if not stuck:
             return False

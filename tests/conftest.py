@@ -13,9 +13,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from skimage import data
 
+from loadtest.clips import moving_face
 from service.serve import listen, serve
 from service.settings import Settings
-from loadtest.clips import moving_face
 
 
 @dataclass(frozen=True)

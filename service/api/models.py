@@ -1,5 +1,6 @@
 """``GET /v1/models``: what can be asked for."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -19,7 +20,7 @@ async def models(request: Request) -> dict[str, Any]:
         "default": engine.default.lane,
         "models": [
             {**describe(artifact), "loaded": artifact.spec in loaded}
-            for artifact in engine.networks.store.artifacts("network")
+            for artifact in await asyncio.to_thread(engine.networks.store.artifacts, "network")
         ],
     }
 

@@ -10,10 +10,11 @@ from fastapi.responses import Response
 from msgspec import Struct
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from service import protocol
 from service.engine import Engine
-from service.errors import BadBody, TimedOut, TooLarge
+from service.errors import BadBody, ClientGone, TimedOut, TooLarge
 from service.inference.models import LoadedNetwork
 from service.predict import PredictCall
 from service.protocol import FrameOutcome, Prediction, PredictOptions
@@ -79,11 +80,19 @@ class PredictBody(Struct, frozen=True, forbid_unknown_fields=True):
 async def predict(request: Request) -> Response:
     """Five JPEGs in order (multipart ``frames``, or base64 in JSON), or one that stands for all five."""
     engine: Engine = request.app.state.engine
-    with engine.predict_places.place():
-        options = protocol.parse_predict_query(request.query_params.multi_items())
-        frames = await _frames(request, engine.settings.max_frame_bytes)
-        network = await engine.network(options.model)
-        message = await _answer(engine, frames, options, network)
+    options = protocol.parse_predict_query(request.query_params.multi_items())
+    timeout_ms = engine.settings.predict_timeout_ms
+    try:
+        # The deadline is for the upload too, or a few slow ones would hold all places.
+        with engine.predict_places.place():
+            async with asyncio.timeout(timeout_ms / 1000):
+                frames = await _frames(request, engine.settings.max_frame_bytes)
+                network = await engine.network(options.model)
+                message = await _answer(engine, frames, options, network)
+    except TimeoutError as error:
+        raise TimedOut(f"No answer within {timeout_ms} ms") from error
+    except ClientDisconnect as error:
+        raise ClientGone("The client left during the upload") from error
     engine.metrics.predicted(message.outcome if isinstance(message, FrameOutcome) else "prediction")
     return Response(protocol.encode(message), media_type="application/json")
 
@@ -93,12 +102,9 @@ async def _answer(
 ) -> Prediction | FrameOutcome:
     answer: asyncio.Future[Prediction | FrameOutcome] = asyncio.get_running_loop().create_future()
     call = PredictCall(frames, options, network, look=engine.look, answer=answer, clock=engine.clock)
-    timeout_ms = engine.settings.predict_timeout_ms
     engine.pool.ready(call, "predict")
     try:
-        return await asyncio.wait_for(answer, timeout_ms / 1000)
-    except TimeoutError as error:
-        raise TimedOut(f"No answer within {timeout_ms} ms") from error
+        return await answer
     finally:
         engine.pool.leave(call, call)
 

@@ -1,10 +1,9 @@
 """WebSocket ``/v1/stream``: the conversation of one session, see ``docs/protocol.md``."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
-from dataclasses import dataclass
+from collections import deque
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
@@ -16,13 +15,11 @@ from service.inference.models import LoadedNetwork
 from service.protocol import Options, ServerMessage, SessionClose
 from service.session import Session
 from service.vision.window import CROP_SIDE, FRAMES
+from service.websocket import EXTENSION, End
 
 log = logging.getLogger(__name__)
 
 router = APIRouter()
-
-_GOODBYE_S = 1.0
-"""How long a client gets to take the error that ends its session."""
 
 
 @router.websocket("/v1/stream")
@@ -30,13 +27,12 @@ async def stream(websocket: WebSocket) -> None:
     """Serve one session, from the upgrade to the close."""
     engine: Engine = websocket.app.state.engine
     try:
-        with engine.session_places.place():
-            offered = websocket.scope["subprotocols"]
-            await websocket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
-            await _converse(engine, websocket, offered)
-    except AtCapacity as error:
-        engine.metrics.refused(error.code)
-        await websocket.send_denial_response(problem(error))
+        try:
+            with engine.session_places.place():
+                await _accepted(engine, websocket)
+        except AtCapacity as error:
+            engine.metrics.refused(error.code)
+            await websocket.send_denial_response(problem(error))
     except WebSocketDisconnect:
         log.debug("A client went away during the opening")
 
@@ -47,8 +43,10 @@ async def elsewhere(websocket: WebSocket) -> None:
     await websocket.send_denial_response(problem(NoSuchStream("The stream is at /v1/stream")))
 
 
-async def _converse(engine: Engine, websocket: WebSocket, offered: list[str]) -> None:
-    wire = Wire(engine, websocket)
+async def _accepted(engine: Engine, websocket: WebSocket) -> None:
+    """Accept the upgrade and converse. Bad options are said after it: before it a browser sees nothing."""
+    offered = websocket.scope["subprotocols"]
+    await websocket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
     try:
         if offered and protocol.SUBPROTOCOL not in offered:
             raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
@@ -56,44 +54,31 @@ async def _converse(engine: Engine, websocket: WebSocket, offered: list[str]) ->
         network = await engine.network(options.model)
     except TimeConvError as error:
         engine.metrics.refused(error.code)
-        await wire.end(error)
+        _end(websocket, error)
         return
-    connection = StreamConnection(engine, wire, options, network)
+    connection = StreamConnection(engine, websocket, options, network)
     with engine.sessions.connected(connection):
         await connection.run()
 
 
-@dataclass(frozen=True)
-class Wire:
-    """Messages on a WebSocket."""
-
-    engine: Engine
-    websocket: WebSocket
-
-    async def send(self, message: ServerMessage) -> None:
-        """Encode and send; waits while the client's buffer is over its mark.
-
-        Raises:
-            WebSocketDisconnect: the client is gone.
-        """
-        await self.websocket.send({"type": "websocket.send", "text": protocol.encode(message).decode()})
-
-    async def end(self, error: TimeConvError) -> None:
-        """Say why, and close; a client that does not take it in time is cut off."""
-        with contextlib.suppress(TimeoutError, WebSocketDisconnect):
-            async with asyncio.timeout(_GOODBYE_S):
-                await self.send(protocol.error_message(error, closing=True))
-                await self.websocket.close(error.close_code, error.code)
+def _end(websocket: WebSocket, error: TimeConvError) -> None:
+    """Say why, and close, whether the client reads or not."""
+    end: End = websocket.scope["extensions"][EXTENSION]
+    end(protocol.encode(protocol.error_message(error, closing=True)).decode(), error.close_code, error.code)
 
 
 class StreamConnection:
-    """One session on its WebSocket: a task that receives, a task that sends, and a way to end both from outside."""
+    """One session on its WebSocket: one task receives, one sends, and one waits to be told to end both.
 
-    def __init__(self, engine: Engine, wire: Wire, options: Options, network: LoadedNetwork) -> None:
+    Only the sending task sends, so that there is one place where a client that does not read is noticed.
+    """
+
+    def __init__(self, engine: Engine, websocket: WebSocket, options: Options, network: LoadedNetwork) -> None:
         """Nothing is sent before `run`."""
         self._engine = engine
-        self._wire = wire
+        self._websocket = websocket
         self._finished = False
+        self._notices: deque[ServerMessage] = deque()
         self._outgoing = asyncio.Event()
         self._room = asyncio.Event()
         self._expelled: asyncio.Future[TimeConvError] = asyncio.get_running_loop().create_future()
@@ -116,34 +101,41 @@ class StreamConnection:
 
     async def run(self) -> None:
         """Converse until one side ends it, then leave nothing behind."""
-        reason = "disconnected"
+        reason = "internal"
         try:
-            await self._wire.send(self._started())
-            reason = await self._converse()
+            await self._converse()
+            reason = "closed"
         except* WebSocketDisconnect:
-            pass
+            reason = "disconnected"
         except* TimeConvError as errors:
             error = errors.exceptions[0]
             assert isinstance(error, TimeConvError)
             reason = error.code
-            await self._wire.end(error)
+            _end(self._websocket, error)
+        except* asyncio.CancelledError:
+            reason = "shutdown"
+            raise
         finally:
-            self._engine.pool.leave(self.session, self.session)
-            self.session.close()
-            self._engine.metrics.session_ended(reason)
-            log.info(
-                "Session ended",
-                extra={
-                    "session": self.session.identity,
-                    "reason": reason,
-                    "model": self.session.network.lane,
-                    "received": self.session.received,
-                    **{outcome.value: count for outcome, count in self.session.outcomes.items()},
-                },
-            )
+            self._leave(reason)
 
-    async def _converse(self) -> str:
+    def _leave(self, reason: str) -> None:
+        self._engine.pool.leave(self.session, self.session)
+        self.session.close()
+        self._engine.metrics.session_ended(reason)
+        log.info(
+            "Session ended",
+            extra={
+                "session": self.session.identity,
+                "reason": reason,
+                "model": self.session.network.lane,
+                "received": self.session.received,
+                **{outcome.value: count for outcome, count in self.session.outcomes.items()},
+            },
+        )
+
+    async def _converse(self) -> None:
         async with asyncio.TaskGroup() as group:
+            self._notices.append(self._started())
             sender = group.create_task(self._send_all())
             watcher = group.create_task(self._raise_when_expelled())
             await self._receive_all()
@@ -151,9 +143,6 @@ class StreamConnection:
             self._wake()
             await sender
             watcher.cancel()
-        await self._wire.send(protocol.SessionClosed(totals=self.session.totals()))
-        await self._wire.websocket.close(1000)
-        return "closed"
 
     async def _raise_when_expelled(self) -> None:
         raise await self._expelled
@@ -161,10 +150,10 @@ class StreamConnection:
     async def _receive_all(self) -> None:
         """Receive until the client says `session.close`."""
         while True:
-            while not self.session.has_room:
+            while self._notices or not self.session.has_room:
                 self._room.clear()
                 await self._room.wait()
-            message = await self._wire.websocket.receive()
+            message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message["code"])
             if (frame := message.get("bytes")) is not None:
@@ -175,6 +164,7 @@ class StreamConnection:
 
     async def _text(self, text: str) -> bool:
         """Act on a text message; False for `session.close`. A bad one is answered, and changes nothing."""
+        self.session.touch()
         try:
             message = protocol.parse_text(text)
             if isinstance(message, SessionClose):
@@ -182,10 +172,10 @@ class StreamConnection:
             options = protocol.updated(self.session.options, message.options)
             network = await self._engine.network(options.model)
         except TimeConvError as error:
-            await self._wire.send(protocol.error_message(error, closing=False))
+            self._say(protocol.error_message(error, closing=False))
             return True
         self.session.update(options, network)
-        await self._wire.send(
+        self._say(
             protocol.SessionUpdated(
                 options=self.session.options,
                 from_seq=self.session.received,
@@ -194,16 +184,28 @@ class StreamConnection:
         )
         return True
 
+    def _say(self, notice: ServerMessage) -> None:
+        """Have a message sent before the next answer. One at a time: nothing more is received until it is sent."""
+        self._notices.append(notice)
+        self._wake()
+
     async def _send_all(self) -> None:
-        """Send answers until the client has said `session.close` and has every answer."""
+        """Send notices and answers until the client has said `session.close` and has every answer; then close."""
         while True:
-            while (message := self.session.next_message()) is not None:
+            while self._notices:
+                await self._send(self._notices[0])
+                self._notices.popleft()
+                self._wake()
+            if (message := self.session.next_message()) is not None:
                 await self._send(message)
                 self.session.sent()
-            if self._finished and self.session.is_settled:
-                return
-            self._outgoing.clear()
-            await self._outgoing.wait()
+            elif self._finished and self.session.is_settled:
+                break
+            else:
+                self._outgoing.clear()
+                await self._outgoing.wait()
+        await self._send(protocol.SessionClosed(totals=self.session.totals()))
+        await self._websocket.close(1000)
 
     async def _send(self, message: ServerMessage) -> None:
         clock = self._engine.clock
@@ -213,7 +215,7 @@ class StreamConnection:
         # Sending waits only while the transport's buffer is over its mark; then, and only then, this callback runs.
         blocking = asyncio.get_running_loop().call_soon(self.session.block)
         try:
-            await self._wire.websocket.send({"type": "websocket.send", "text": text})
+            await self._websocket.send({"type": "websocket.send", "text": text})
         finally:
             blocking.cancel()
             if self.session.blocked_since_s is not None:

@@ -43,6 +43,9 @@ class OnnxNetwork:
         manifest = artifact.manifest
         assert isinstance(manifest, NetworkManifest)
         self._session = _open_checked(artifact, device.providers, [manifest.input], [manifest.output])
+        classes = manifest.output.shape[-1]
+        if len(manifest.labels) != classes:
+            raise ModelDamaged(f"{artifact.spec} has {len(manifest.labels)} labels for {classes} outputs")
         if device.providers[0] not in self._session.get_providers():
             raise DeviceUnavailable(f"ONNX Runtime does not run {artifact.spec} on {device.name}")
         self._input, self._outputs = manifest.input.name, [manifest.output.name]

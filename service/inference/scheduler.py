@@ -154,11 +154,21 @@ class _Lane:
 
     def push(self, item: WindowItem, now_s: float, *, held: bool) -> WindowItem | None:
         """Queue an item; the one it replaced, if any, whose place in the turn it takes."""
-        keys = self.held if held else self.waiting
-        queue = keys.setdefault(item.key, _Queue(now_s))
-        replaced = queue.items.pop() if item.replaces and queue.items else None
+        queue = self._queue(item.key)
+        if queue is None:
+            (self.held if held else self.waiting)[item.key] = _Queue(now_s, deque([item]))
+            return None
+        replaced = queue.items.pop() if self.would_replace(item) else None
         queue.items.append(item)
         return replaced
+
+    def would_replace(self, item: WindowItem) -> bool:
+        """Whether the item takes the place of one that waits."""
+        queue = self._queue(item.key)
+        return item.replaces and queue is not None and queue.items[-1].replaces
+
+    def _queue(self, key: Hashable) -> _Queue | None:
+        return self.waiting.get(key) or self.held.get(key)
 
     def take(self, now_s: float) -> tuple[list[WindowItem], list[WindowItem]]:
         """Up to a batch of items, keys in turn, and the expired ones met on the way.
@@ -184,11 +194,10 @@ class _Lane:
         return items, expired
 
     def release(self, key: Hashable, now_s: float) -> None:
-        """The key's batch is done: its next windows wait again, at the end of the turn."""
-        queue = self.held.pop(key, None)
-        if queue is not None:
-            queue.since_s = now_s
-            self.waiting[key] = queue
+        """What the key holds here waits again, at the end of the turn."""
+        queue = self.held.pop(key)
+        queue.since_s = now_s
+        self.waiting[key] = queue
 
     def drop(self, key: Hashable) -> list[WindowItem]:
         """Remove and return the waiting windows of a key."""
@@ -253,13 +262,10 @@ class Scheduler:
             Overloaded: as many windows wait as may; nothing was queued. Replacing needs no room.
         """
         lane = self._lanes[item.lane]
-        held = item.key in self._running_keys
-        waiting = (lane.held if held else lane.waiting).get(item.key)
-        replaces = item.replaces and waiting is not None and bool(waiting.items)
-        if not replaces and self._waiting_windows >= self._max_waiting:
+        if self._waiting_windows >= self._max_waiting and not lane.would_replace(item):
             raise Overloaded(f"{self._waiting_windows} windows wait; no more are taken")
         item.waiting_since_s = now_s
-        replaced = lane.push(item, now_s, held=held)
+        replaced = lane.push(item, now_s, held=self._is_elsewhere(item.key, lane))
         if replaced is None:
             self._waiting_windows += 1
         return replaced
@@ -285,14 +291,13 @@ class Scheduler:
         """A worker finished what `next` gave it."""
         if isinstance(work, Turn):
             self._at_work.discard(work.source)
-            if work.source.has_frames:
-                self.ready(work.source, work.kind)
+            if work.source.has_frames and self.ready(work.source, work.kind) and work.kind == "predict":
+                # A call is of use only once its last frame is done: first come, first finished.
+                self._turns["predict"].move_to_end(work.source, last=False)
             return
-        for item in work.items:
-            if item.key in self._running_keys:
-                self._running_keys.discard(item.key)
-                for lane in self._lanes.values():
-                    lane.release(item.key, now_s)
+        for key in {item.key: None for item in work.items}:  # Each once, in order.
+            self._running_keys.discard(key)
+            self._release(key, now_s)
 
     def close(self) -> list[WindowItem]:
         """Forget all that waits; the windows, so that each can be told."""
@@ -304,6 +309,17 @@ class Scheduler:
             lane.held.clear()
         self._waiting_windows = 0
         return waiting
+
+    def _is_elsewhere(self, key: Hashable, lane: _Lane) -> bool:
+        """Whether windows of the key run, or wait in another lane, and a new one has to wait for them."""
+        others = (other for other in self._lanes.values() if other is not lane)
+        return key in self._running_keys or any(key in other.waiting or key in other.held for other in others)
+
+    def _release(self, key: Hashable, now_s: float) -> None:
+        """No window of the key runs any more: those of the lane that has held it longest wait for a batch again."""
+        holding = [lane for lane in self._lanes.values() if key in lane.held]
+        if holding:
+            min(holding, key=lambda lane: lane.held[key].since_s).release(key, now_s)
 
     def _batch_reason(self, lane: _Lane, now_s: float) -> BatchReason | None:
         if not self.waiting_turns:
@@ -317,6 +333,9 @@ class Scheduler:
         items, expired = lane.take(now_s)
         self._waiting_windows -= len(items) + len(expired)
         self._running_keys.update(item.key for item in items)
+        for key in {item.key: None for item in expired}:
+            if key not in self._running_keys:
+                self._release(key, now_s)
         return Batch(lane.name, lane.runner, items, expired, reason)
 
     def _turn(self) -> Turn | None:

@@ -142,11 +142,11 @@ class WorkerPool:
         ]
 
     def fail_stuck(self, longer_than_s: float) -> None:
-        """Answer the frames that are with stuck workers; the workers themselves cannot be helped."""
+        """Answer the frames that are with stuck or dead workers; the workers themselves cannot be helped."""
         now_s = self._clock()
         for worker in self._workers:
-            work = worker.work
-            if work is not None and now_s - worker.since_s > longer_than_s:
+            work, dead = worker.work, _state(worker, now_s).state == "dead"
+            if work is not None and (dead or now_s - worker.since_s > longer_than_s):
                 self._post(_given_up(work))
 
     def _run(self, worker: Worker) -> None:
@@ -157,9 +157,10 @@ class WorkerPool:
                 # The edge of the thread: whatever went wrong, the frames at hand are answered and the worker lives.
                 log.exception("A worker's call failed")
                 deliveries = [work.source.aborted(error)] if isinstance(work, Turn) else _given_up(work)
-            self._done(worker, work)
+            # Posted first: once it is done, another worker may run the next window of the same session.
             if deliveries:
                 self._post(deliveries)
+            self._done(worker, work)
 
     def _next(self, worker: Worker) -> Work | None:
         with self._changed:

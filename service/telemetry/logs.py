@@ -46,7 +46,9 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    # uvicorn's own lines of the upgrade hold the query, and every frame's session says the same once it ends.
+    # At DEBUG uvicorn and websockets write every header, query and message, pictures and tokens among them.
+    logging.getLogger("uvicorn").setLevel(max(logging.INFO, logging.getLogger().level))
+    # uvicorn's own line of an upgrade holds the query, and ours at the end of the session says the rest.
     logging.getLogger("uvicorn.error").addFilter(_without_query)
     logging.captureWarnings(capture=True)
 

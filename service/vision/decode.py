@@ -20,6 +20,8 @@ _SOF_BYTES = 6
 _EXIF_MAGIC = b"Exif\0\0"
 _ORIENTATION_TAG = 0x0112
 _TIFF_HEADER_BYTES, _IFD_ENTRY_BYTES = 8, 12
+_MAX_SEGMENTS = 256
+_MAX_FILL_BYTES = 64
 _MAX_SCANS = 32
 """A scan of a progressive JPEG is a pass over the whole picture, and twenty bytes ask for one; encoders use ten."""
 
@@ -49,7 +51,7 @@ def read_header(jpeg: bytes) -> JpegHeader:
     if jpeg[:2] != bytes((0xFF, _START_OF_IMAGE)):
         raise BadImage("not_jpeg", f"The frame is not a JPEG: it begins with {jpeg[:4].hex(' ')}, not ff d8")
     orientation, position = 1, 2
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         marker, position = _next_marker(jpeg, position)
         if marker in _STANDALONE:
             continue
@@ -66,6 +68,7 @@ def read_header(jpeg: bytes) -> JpegHeader:
         if marker == _APP1 and segment.startswith(_EXIF_MAGIC):
             orientation = _orientation(segment[len(_EXIF_MAGIC) :])
         position += 2 + len(segment)
+    raise BadImage("unsupported", f"The JPEG has more than {_MAX_SEGMENTS} segments before its picture")
 
 
 def decode_gray(jpeg: bytes, *, max_bytes: int, max_pixels: int) -> NDArray[np.uint8]:
@@ -103,15 +106,12 @@ def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def _next_marker(jpeg: bytes, position: int) -> tuple[int, int]:
-    """The marker at ``position`` and where its segment begins; fill bytes (0xff) before it are skipped."""
-    if position >= len(jpeg) or jpeg[position] != 0xFF:
+    """The marker at ``position`` and where its segment begins; a few fill bytes (0xff) before it are skipped."""
+    ahead = jpeg[position : position + _MAX_FILL_BYTES]
+    marker = ahead.lstrip(b"\xff")
+    if not ahead.startswith(b"\xff") or not marker:
         raise BadImage("corrupt", f"The JPEG is cut off or damaged at byte {position}")
-    end = position
-    while end < len(jpeg) and jpeg[end] == 0xFF:
-        end += 1
-    if end == len(jpeg):
-        raise BadImage("corrupt", "The JPEG is cut off in its header")
-    return jpeg[end], end + 1
+    return marker[0], position + len(ahead) - len(marker) + 1
 
 
 def _segment(jpeg: bytes, position: int) -> bytes:

@@ -12,6 +12,9 @@ from service.vision.crop import CropGeometry, crop_face, crop_whole
 from service.vision.decode import decode_gray
 from service.vision.detect import Detector, Face
 
+_LEAST_CONTRAST = 8
+"""Gray levels between the darkest and the brightest pixel."""
+
 
 @dataclass(slots=True)
 class StageTimes:
@@ -71,7 +74,9 @@ class Look:
         return sighting
 
 
-def _whole(gray: NDArray[np.uint8]) -> Sighting:
+def _whole(gray: NDArray[np.uint8]) -> Sighting | None:
+    if np.ptp(gray) < _LEAST_CONTRAST:
+        return None  # A lens cap, not a face.
     height, width = gray.shape
     side = min(height, width)
     square = Box((width - side) / 2, (height - side) / 2, side, side)
