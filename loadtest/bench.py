@@ -63,7 +63,7 @@ def main() -> int:
     arguments = parser.parse_args()
     cases = []
     print(
-        f"{'case':22} {'frames/s':>9} {'service us':>11} {'parts us':>9} {'p50 ms':>7} {'p99 ms':>7} {'batch':>6} {'>1':>5}"
+        f"{'case':16} {'frames/s':>9} {'service us':>11} {'parts us':>9} {'p50 ms':>8} {'p99 ms':>8} {'batch':>6} {'>1':>5}"
     )
     for size in SIZES:
         clip = [simplejpeg.encode_jpeg(frame, quality=90) for frame in moving_face(CLIP_FRAMES, size)]
@@ -83,8 +83,8 @@ def main() -> int:
 def row(case: Case) -> str:
     """A line of the table."""
     return (
-        f"{case.case + f' x{case.clients}':22} {case.frames_per_s:9.0f} {case.service_us:11.0f}"
-        f" {sum(case.parts_us.values()):9.0f} {case.total_ms['p50']:7.2f} {case.total_ms['p99']:7.2f}"
+        f"{case.case + f' x{case.clients}':16} {case.frames_per_s:9.0f} {case.service_us:11.0f}"
+        f" {sum(case.parts_us.values()):9.0f} {case.total_ms['p50']:8.2f} {case.total_ms['p99']:8.2f}"
         f" {case.batches['mean']:6.2f} {case.batches['over_one']:5.0%}"
     )
 
