@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
 
 from websockets.asyncio.client import ClientConnection
@@ -181,6 +181,43 @@ class Session:
             await self._event_came.wait()
         self._event_taken.set()
         return self._events.popleft()
+
+    async def stream(self, frames: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[Event]:
+        """Send all frames, each as soon as there is credit, yielding every event meanwhile; then close the session.
+
+        The last event is `SessionClosed`. Leaving the iteration early stops the sending.
+
+        Raises:
+            SessionError, ConnectionLost, ProtocolMismatch: the session ended otherwise.
+            Exception: whatever ``frames`` raises; the session is aborted then.
+        """
+        sending = asyncio.create_task(self._send_then_close(frames))
+        try:
+            try:
+                async for event in self:
+                    yield event
+            except SessionEnded:
+                await sending  # Raises what stopped the sending, if that is why the session was aborted.
+                raise
+            await sending
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send_then_close(self, frames: Iterable[bytes] | AsyncIterable[bytes]) -> None:
+        try:
+            if isinstance(frames, AsyncIterable):
+                async for frame in frames:
+                    await self.send(frame)
+            else:
+                for frame in frames:
+                    await self.send(frame)
+            await self.close()
+        except TimeConvClientError:
+            raise
+        except Exception:
+            await self.abort()
+            raise
 
     # The end
 
