@@ -20,7 +20,7 @@ TRAINING_SETS := requirements/training.txt
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:$(PORT)
+serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:8000; PORT=8080 for another port
 	exec $(BIN)/timeconv serve --port $(PORT)
 
 test: $(VENV)/test.done ## all tests but those that need torch; TRAINING=1 for these too

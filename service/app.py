@@ -41,7 +41,11 @@ def create_app(engine: Engine) -> FastAPI:
     """The endpoints around an engine."""
     # FastAPI's own /docs page loads its scripts from another host; this one brings them along.
     app = FastAPIOffline(
-        title="TimeConv", version=__version__, summary="Facial expression from a stream of frames", redoc_url=None
+        title="TimeConv",
+        version=__version__,
+        summary="Facial expression from a stream of frames",
+        description="The stream itself is a WebSocket at `/v1/stream`, which OpenAPI cannot say; see docs/protocol.md.",
+        redoc_url=None,
     )
     app.state.engine = engine
     problems.install(app)

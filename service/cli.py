@@ -4,7 +4,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -47,7 +47,11 @@ def read_settings(**given: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # pydantic checks them
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        reasons = "; ".join(
+            f"{name} (TIMECONV_{name.upper()}): {item['msg']}, not {item['input']!r}"
+            for item in error.errors()
+            for name in ("_".join(map(str, item["loc"])),)
+        )
         raise typer.BadParameter(reasons) from error
 
 
@@ -82,7 +86,7 @@ def serve(
 
 @app.command()
 def stream(
-    clip: Annotated[str, typer.Argument(help="A video or picture OpenCV can read, or the index of a camera.")],
+    clip: Annotated[str, typer.Argument(help="A video OpenCV can read, or the index of a camera.")],
     url: Annotated[str, typer.Option(help="Address of the service.")] = "ws://127.0.0.1:8000",
     csv: Annotated[Path | None, typer.Option(help="Write one row a frame to this file.")] = None,
     model: Annotated[str, typer.Option(help="Network, name or name@version.")] = "",
@@ -148,7 +152,14 @@ def models() -> None:
         assert isinstance(manifest, NetworkManifest)
         size = f"{manifest.parameters['total']:,} parameters" if "total" in manifest.parameters else ""
         default = "default" if settings.model in (manifest.name, artifact.spec) else ""
-        typer.echo("  ".join(part for part in (f"{artifact.spec:32}", f"{size:22}", default) if part.strip()))
+        parts = (f"{artifact.spec:32}", f"{size:18}", _published(manifest.scores), default)
+        typer.echo("  ".join(part for part in parts if part.strip()))
+
+
+def _published(scores: dict[str, Any]) -> str:
+    """The score that tells most, if it was measured: on pictures that neither training nor choices have seen."""
+    accuracy = scores.get("private", {}).get("deduplicated", {}).get("ferplus_accuracy")
+    return "" if accuracy is None else f"FER+ accuracy {accuracy:.3f} (PrivateTest, de-duplicated)"
 
 
 if __name__ == "__main__":

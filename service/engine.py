@@ -91,7 +91,7 @@ async def open_engine(
     device = choose_device(settings.device)
     metrics.device_chosen(device)
     if device.fallback is not None:
-        log.warning("device=auto runs on the CPU: %s", device.fallback)
+        log.warning("No GPU can be used, so networks run on the CPU (device=cpu says so): %s", device.fallback)
     detector = open_detector(settings, store)
     scheduler = Scheduler(max_waiting=settings.max_waiting_windows, hold_s=settings.batch_hold_ms / 1000)
     pool = WorkerPool(

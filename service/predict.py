@@ -84,10 +84,12 @@ class PredictCall:
             self._fail(_REFUSALS[fate](f"The window was not run: {fate.value}"))
         elif isinstance(fate, Dropped):
             self._fail(RunnerFailed(f"The window was not run: {fate.value}"))
-        elif isinstance(fate, RunnerFailed):
-            self._fail(RunnerFailed("The network failed on this window"))
         else:
-            self._settle(answer_of(fate, self._network, self._sightings[-1], 0, self._times))
+            answer = answer_of(fate, self._network, self._sightings[-1], 0, self._times)
+            if answer.outcome is Outcome.FAILED:
+                self._fail(RunnerFailed("The network failed on this window"))
+            else:
+                self._settle(answer)
 
     def _settle(self, answer: Answer) -> None:
         if self.answer.done():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import signal
@@ -70,6 +71,8 @@ async def serve(
     Raises:
         TimeConvError: the service cannot start; the message says why.
     """
+    if not _is_loopback(settings.host):
+        log.warning("Everyone who reaches %s can use this service: it asks for no key", settings.host)
     async with open_app(settings, exit_process=exit_process) as app:
         server = _Server(_uvicorn_config(app, settings))
         serving = asyncio.create_task(server.serve([listening]))
@@ -118,6 +121,15 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -4,9 +4,12 @@ Where a session has to end while its client does not read, ASGI has no way to sa
 connection's own ways out are handed to the application in the scope, as the extension `EXTENSION`.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.http11 import Request
@@ -23,6 +26,28 @@ _GOODBYE_S = 1.0
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection."""
 
+    _ended = False
+    _cut_off: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+        super().connection_lost(exc)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Give what is still to be sent as long as a close is waited for: asyncio itself would wait for ever."""
+        super().on_task_complete(task)
+        if not self.disconnected:
+            self._cut_off = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send for the application, which may not know yet that the connection was ended without it."""
+        await self.writable.wait()
+        if self._ended:
+            raise ClientDisconnected
+        await super().send(message)
+
     def handle_connect(self, event: Request) -> None:
         """Begin the upgrade, with our extension in its scope."""
         super().handle_connect(event)
@@ -32,14 +57,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def end(self, text: str, code: int, reason: str) -> None:
         """Write a last message and the close past the buffer's mark, and cut the connection off a moment later."""
-        if self.close_sent or self.transport.is_closing():
+        if self.close_sent:
             return
-        try:
-            self.conn.send_text(text.encode())
-            self.conn.send_close(code, reason)
-        except InvalidState:  # The client has begun to close.
+        if self.transport.is_closing():  # The client has begun to close, and does not read our answer to it.
             self.transport.abort()
             return
+        self.conn.send_text(text.encode())
+        self.conn.send_close(code, reason)
         self._write_and_cut_off()
 
     def handle_parser_exception(self) -> None:
@@ -73,7 +97,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _write_and_cut_off(self) -> None:
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
+        self.close_sent = self._ended = True
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()

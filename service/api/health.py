@@ -31,7 +31,9 @@ async def readyz(request: Request) -> JSONResponse:
         "model": engine.default.lane,
         "device": device.name,
         "detector": engine.look.detector.name,
-        "warnings": [] if device.fallback is None else [f"device=auto runs on the CPU: {device.fallback}"],
+        "warnings": []
+        if device.fallback is None
+        else [f"No GPU can be used, so networks run on the CPU: {device.fallback}"],
     }
     return JSONResponse(body, status_code=200 if ready else 503)
 

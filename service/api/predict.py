@@ -1,6 +1,7 @@
 """``POST /v1/predict``: one window over REST. The upload is held in memory and never touches the disk."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -22,6 +23,7 @@ from service.vision.window import FRAMES
 
 router = APIRouter(prefix="/v1", tags=["prediction"])
 
+_DRAIN_S = 1.0
 _BASE64_GROWTH = 4 / 3
 _ENVELOPE_BYTES = 16_384
 """Room for boundaries, part headers and JSON around the pictures."""
@@ -136,8 +138,17 @@ async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
     async for chunk in request.stream():
         received += len(chunk)
         if received > max_bytes:
+            await _drain(request)
             raise TooLarge(f"The body has more than {max_bytes} bytes")
         yield chunk
+
+
+async def _drain(request: Request) -> None:
+    """Read on for a moment: an answer that comes while the caller still sends is lost to a reset of the connection."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            async for _ in request.stream():
+                pass
 
 
 async def _json(request: Request, max_bytes: int) -> list[bytes]:

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
@@ -115,6 +117,10 @@ class StreamConnection:
         except* asyncio.CancelledError:
             reason = "shutdown"
             raise
+        except* Exception:
+            # The edge of the session: the client is told that it is our fault, as the protocol promises.
+            log.exception("A session failed")
+            _end(self._websocket, TimeConvError("The service failed in this session"))
         finally:
             self._leave(reason)
 
@@ -205,24 +211,30 @@ class StreamConnection:
                 self._outgoing.clear()
                 await self._outgoing.wait()
         await self._send(protocol.SessionClosed(totals=self.session.totals()))
-        await self._websocket.close(1000)
+        with self._noticing_a_block():
+            await self._websocket.close(1000)
 
     async def _send(self, message: ServerMessage) -> None:
         clock = self._engine.clock
         start_s = clock()
         text = protocol.encode(message).decode()
         encoded_s = clock()
-        # Sending waits only while the transport's buffer is over its mark; then, and only then, this callback runs.
+        with self._noticing_a_block():
+            await self._websocket.send({"type": "websocket.send", "text": text})
+        if isinstance(message, protocol.Prediction):
+            self._engine.metrics.message_sent(encoded_s - start_s, clock() - encoded_s)
+
+    @contextmanager
+    def _noticing_a_block(self) -> Iterator[None]:
+        """Around sending: it waits only while the transport's buffer is over its mark; then the session is blocked."""
         blocking = asyncio.get_running_loop().call_soon(self.session.block)
         try:
-            await self._websocket.send({"type": "websocket.send", "text": text})
+            yield
         finally:
             blocking.cancel()
             if self.session.blocked_since_s is not None:
                 self.session.unblock()
                 self._give_turn()
-        if isinstance(message, protocol.Prediction):
-            self._engine.metrics.message_sent(encoded_s - start_s, clock() - encoded_s)
 
     def _give_turn(self) -> None:
         if self.session.has_frames:

@@ -18,6 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice, takewhile
 from typing import Literal, Protocol
 
 import numpy as np
@@ -59,9 +60,10 @@ Fate = Scores | Dropped | RunnerFailed
 class WindowItem:
     """A window uint8 [5, 48, 48] that waits for a batch of its lane.
 
-    Windows of one ``key`` (a face of a session) are answered in order. With ``replaces`` a newer window takes the
-    place of the one that waits, which is ``Dropped.REPLACED``; without, they queue up. After ``expires_s`` it is not
-    run any more. ``deliver`` is told its fate, once, on the event loop.
+    Windows of one ``key`` (a face of a session) are run in the order they came, whatever their lanes. With ``replaces``
+    a newer window takes the place of the newest that waits, if that is of its lane and may be replaced as well (it is
+    ``Dropped.REPLACED``); without, they queue up. After ``expires_s`` it is not run any more. ``deliver`` is told its
+    fate, once, on the event loop.
     """
 
     key: Hashable
@@ -121,59 +123,31 @@ Work = Turn | Batch
 
 @dataclass(eq=False, slots=True)
 class _Queue:
-    """The waiting windows of one key, oldest first, and since when the key waits for its turn."""
+    """The waiting windows of one key, of whatever lane, oldest first, and since when the key waits for its turn."""
 
-    since_s: float
+    since_s: float = 0.0
     items: deque[WindowItem] = field(default_factory=deque)
 
 
 class _Lane:
-    """Waiting windows of one model: keys take turns, a key with a window in a running batch is held back."""
+    """Keys that wait for a batch of one model, in turn: those whose oldest window is of it, and of which none runs."""
 
     def __init__(self, name: str, runner: Runner, max_batch: int) -> None:
         self.name = name
         self.runner = runner
         self.max_batch = max_batch
         self.waiting: OrderedDict[Hashable, _Queue] = OrderedDict()
-        self.held: dict[Hashable, _Queue] = {}
 
     @property
     def fills_a_batch(self) -> bool:
         """Whether as many windows wait as one batch takes; looks at no more than that."""
-        waiting = 0
-        for queue in self.waiting.values():
-            waiting += len(queue.items)
-            if waiting >= self.max_batch:
-                return True
-        return False
+        waiting = (item for queue in self.waiting.values() for item in self._own(queue))
+        return next(islice(waiting, self.max_batch - 1, None), None) is not None
 
-    @property
-    def queues(self) -> Iterator[_Queue]:
-        yield from self.waiting.values()
-        yield from self.held.values()
+    def take(self, now_s: float) -> tuple[list[WindowItem], list[WindowItem], OrderedDict[Hashable, _Queue]]:
+        """Up to a batch of items, keys in turn, the expired ones met on the way, and the queues they are of.
 
-    def push(self, item: WindowItem, now_s: float, *, held: bool) -> WindowItem | None:
-        """Queue an item; the one it replaced, if any, whose place in the turn it takes."""
-        queue = self._queue(item.key)
-        if queue is None:
-            (self.held if held else self.waiting)[item.key] = _Queue(now_s, deque([item]))
-            return None
-        replaced = queue.items.pop() if self.would_replace(item) else None
-        queue.items.append(item)
-        return replaced
-
-    def would_replace(self, item: WindowItem) -> bool:
-        """Whether the item takes the place of one that waits."""
-        queue = self._queue(item.key)
-        return item.replaces and queue is not None and queue.items[-1].replaces
-
-    def _queue(self, key: Hashable) -> _Queue | None:
-        return self.waiting.get(key) or self.held.get(key)
-
-    def take(self, now_s: float) -> tuple[list[WindowItem], list[WindowItem]]:
-        """Up to a batch of items, keys in turn, and the expired ones met on the way.
-
-        What its keys have left is held until the batch is done, so that no two batches hold one key.
+        A key takes its next turn once the batch is done, so that no two batches hold it.
         """
         items: list[WindowItem] = []
         expired: list[WindowItem] = []
@@ -181,37 +155,32 @@ class _Lane:
         while self.waiting and len(items) < self.max_batch:
             key, queue = self.waiting.popitem(last=False)
             taken[key] = queue
-            _take_one(queue, now_s, items, expired)
-        while len(items) < self.max_batch and any(queue.items for queue in taken.values()):
+            self._take_one(queue, now_s, items, expired)
+        while len(items) < self.max_batch and any(self._leads(queue) for queue in taken.values()):
             for queue in taken.values():
-                if queue.items and len(items) < self.max_batch:
-                    _take_one(queue, now_s, items, expired)
-        running = {item.key for item in items}
-        for key, queue in taken.items():
-            if queue.items:
-                assert key in running
-                self.held[key] = queue
-        return items, expired
+                if len(items) < self.max_batch:
+                    self._take_one(queue, now_s, items, expired)
+        return items, expired, taken
 
-    def release(self, key: Hashable, now_s: float) -> None:
-        """What the key holds here waits again, at the end of the turn."""
-        queue = self.held.pop(key)
-        queue.since_s = now_s
-        self.waiting[key] = queue
+    def _take_one(self, queue: _Queue, now_s: float, items: list[WindowItem], expired: list[WindowItem]) -> None:
+        """Move the first item that is still fresh to ``items``, and the stale ones before it to ``expired``."""
+        while self._leads(queue):
+            item = queue.items.popleft()
+            if item.expires_s is None or now_s < item.expires_s:
+                items.append(item)
+                return
+            expired.append(item)
 
-    def drop(self, key: Hashable) -> list[WindowItem]:
-        """Remove and return the waiting windows of a key."""
-        return [item for keys in (self.waiting, self.held) if (queue := keys.pop(key, None)) for item in queue.items]
+    def _leads(self, queue: _Queue) -> bool:
+        return bool(queue.items) and queue.items[0].lane == self.name
+
+    def _own(self, queue: _Queue) -> Iterator[WindowItem]:
+        """The windows that may run before those of another lane."""
+        return takewhile(lambda item: item.lane == self.name, queue.items)
 
 
-def _take_one(queue: _Queue, now_s: float, items: list[WindowItem], expired: list[WindowItem]) -> None:
-    """Move the first item that is still fresh to ``items``, and the stale ones before it to ``expired``."""
-    while queue.items:
-        item = queue.items.popleft()
-        if item.expires_s is None or now_s < item.expires_s:
-            items.append(item)
-            return
-        expired.append(item)
+def _replaces(newer: WindowItem, older: WindowItem) -> bool:
+    return newer.replaces and older.replaces and newer.lane == older.lane
 
 
 class Scheduler:
@@ -222,6 +191,7 @@ class Scheduler:
         self._max_waiting = max_waiting
         self._hold_s = hold_s
         self._lanes: dict[str, _Lane] = {}
+        self._queues: dict[Hashable, _Queue] = {}
         self._turns: dict[SourceKind, OrderedDict[Source, None]] = {"stream": OrderedDict(), "predict": OrderedDict()}
         self._at_work: set[Source] = set()
         self._running_keys: set[Hashable] = set()
@@ -261,31 +231,40 @@ class Scheduler:
         Raises:
             Overloaded: as many windows wait as may; nothing was queued. Replacing needs no room.
         """
-        lane = self._lanes[item.lane]
-        if self._waiting_windows >= self._max_waiting and not lane.would_replace(item):
+        queue = self._queues.get(item.key)
+        if queue is not None and _replaces(item, replaced := queue.items[-1]):
+            item.waiting_since_s = now_s
+            queue.items[-1] = item
+            return replaced
+        if self._waiting_windows >= self._max_waiting:
             raise Overloaded(f"{self._waiting_windows} windows wait; no more are taken")
         item.waiting_since_s = now_s
-        replaced = lane.push(item, now_s, held=self._is_elsewhere(item.key, lane))
-        if replaced is None:
-            self._waiting_windows += 1
-        return replaced
+        self._waiting_windows += 1
+        if queue is not None:
+            queue.items.append(item)
+        else:
+            self._queues[item.key] = _Queue(items=deque([item]))
+            self._line_up(item.key, now_s)
+        return None
 
     def drop(self, key: Hashable) -> list[WindowItem]:
         """Remove the waiting windows of a key whose caller is gone; one that runs is let finish."""
-        dropped = [item for lane in self._lanes.values() for item in lane.drop(key)]
-        self._waiting_windows -= len(dropped)
-        return dropped
+        queue = self._queues.pop(key, None)
+        if queue is None:
+            return []
+        self._lanes[queue.items[0].lane].waiting.pop(key, None)
+        self._waiting_windows -= len(queue.items)
+        return list(queue.items)
 
     def next(self, now_s: float) -> Work | None:
         """What a free worker does now; None when there is nothing to do."""
-        lane = min(
-            (lane for lane in self._lanes.values() if lane.waiting),
-            key=lambda lane: next(iter(lane.waiting.values())).since_s,
-            default=None,
-        )
-        if lane is not None and (reason := self._batch_reason(lane, now_s)) is not None:
-            return self._batch(lane, reason, now_s)
-        return self._turn()
+        oldest: tuple[float, _Lane, BatchReason] | None = None
+        for lane in self._lanes.values():
+            if lane.waiting and (reason := self._batch_reason(lane, now_s)) is not None:
+                since_s = next(iter(lane.waiting.values())).since_s
+                if oldest is None or since_s < oldest[0]:
+                    oldest = since_s, lane, reason
+        return self._turn() if oldest is None else self._batch(*oldest[1:], now_s)
 
     def done(self, work: Work, now_s: float) -> None:
         """A worker finished what `next` gave it."""
@@ -297,29 +276,25 @@ class Scheduler:
             return
         for key in {item.key: None for item in work.items}:  # Each once, in order.
             self._running_keys.discard(key)
-            self._release(key, now_s)
+            self._line_up(key, now_s)
 
     def close(self) -> list[WindowItem]:
         """Forget all that waits; the windows, so that each can be told."""
         for turns in self._turns.values():
             turns.clear()
-        waiting = [item for lane in self._lanes.values() for queue in lane.queues for item in queue.items]
+        waiting = [item for queue in self._queues.values() for item in queue.items]
+        self._queues.clear()
         for lane in self._lanes.values():
             lane.waiting.clear()
-            lane.held.clear()
         self._waiting_windows = 0
         return waiting
 
-    def _is_elsewhere(self, key: Hashable, lane: _Lane) -> bool:
-        """Whether windows of the key run, or wait in another lane, and a new one has to wait for them."""
-        others = (other for other in self._lanes.values() if other is not lane)
-        return key in self._running_keys or any(key in other.waiting or key in other.held for other in others)
-
-    def _release(self, key: Hashable, now_s: float) -> None:
-        """No window of the key runs any more: those of the lane that has held it longest wait for a batch again."""
-        holding = [lane for lane in self._lanes.values() if key in lane.held]
-        if holding:
-            min(holding, key=lambda lane: lane.held[key].since_s).release(key, now_s)
+    def _line_up(self, key: Hashable, now_s: float) -> None:
+        """Have a key wait for a turn in the lane of its oldest window, unless one of its windows runs."""
+        queue = self._queues.get(key)
+        if queue is not None and key not in self._running_keys:
+            queue.since_s = now_s
+            self._lanes[queue.items[0].lane].waiting[key] = queue
 
     def _batch_reason(self, lane: _Lane, now_s: float) -> BatchReason | None:
         if not self.waiting_turns:
@@ -330,12 +305,13 @@ class Scheduler:
         return "held" if now_s - oldest.since_s >= self._hold_s else None
 
     def _batch(self, lane: _Lane, reason: BatchReason, now_s: float) -> Batch:
-        items, expired = lane.take(now_s)
+        items, expired, taken = lane.take(now_s)
         self._waiting_windows -= len(items) + len(expired)
         self._running_keys.update(item.key for item in items)
-        for key in {item.key: None for item in expired}:
-            if key not in self._running_keys:
-                self._release(key, now_s)
+        for key, queue in taken.items():
+            if not queue.items:
+                del self._queues[key]
+            self._line_up(key, now_s)
         return Batch(lane.name, lane.runner, items, expired, reason)
 
     def _turn(self) -> Turn | None:

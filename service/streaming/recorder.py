@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from service.streaming.rows import UNANSWERED, Row
+from service.streaming.summary import NOT_SURE
 from timeconv_client import FaceResult, FrameOutcome, FramesOutcome, Prediction
 
 
@@ -70,7 +71,7 @@ class Recorder:
                 face = _main_face(answer)
                 self.total_ms.append(answer.timing_ms.total)
                 if face is not None:
-                    self.emotions[face.emotion] += 1
+                    self.emotions[NOT_SURE if face.uncertain else face.emotion] += 1
                 return Row(seq, sent.time_us, str(answer.outcome), face, answer.timing_ms.total)
             case _:
                 assert_never(answer)

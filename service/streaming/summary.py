@@ -7,6 +7,8 @@ import numpy as np
 
 from timeconv_client import Totals
 
+NOT_SURE = "not sure"
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -40,7 +42,7 @@ class Summary:
         totals: the service's own count; None where the session did not end in order.
         unanswered: frames sent whose outcome never came.
         unexpected: outcomes that came for no frame, or twice.
-        emotions: predictions by emotion.
+        emotions: predictions by emotion, those that are uncertain as `NOT_SURE`.
         total_ms: time of a prediction in the service.
         round_trip_ms: time of a prediction from sending the frame to its answer.
         wall_s: from the first frame to the end of the session, in seconds.

@@ -240,7 +240,7 @@ function show(outcome, message, frame) {
       return showPrediction(message.faces[0], frame);
     case "window_filling":
       showBox(message.detail.box, frame);
-      view.setWord("…", true);
+      view.setReading("…", true);
       return view.setStatus(`A face. ${framesMore(message.detail.frames_needed)} for a reading.`);
     case "no_face":
       clearReading("no face");
@@ -259,8 +259,8 @@ function show(outcome, message, frame) {
  */
 function showPrediction(face, frame) {
   showBox(face.box, frame);
-  view.setBars(face.smoothed, face.uncertain ? null : face.emotion);
-  view.setWord(face.uncertain ? "not sure" : face.emotion, face.uncertain);
+  view.setBars(face.smoothed);
+  view.setReading(face.uncertain ? "not sure" : face.emotion, face.uncertain, face.smoothed);
   view.setStatus("Reading the face.");
 }
 
@@ -278,8 +278,8 @@ function showBox(box, { width, height }) {
 function clearReading(word) {
   clearTimeout(boxTimer);
   view.setBox(null);
-  view.setBars(null, null);
-  view.setWord(word, true);
+  view.setBars(null);
+  view.setReading(word, true);
 }
 
 /** @param {number} count */

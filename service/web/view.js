@@ -158,37 +158,38 @@ export class View {
     if (problem) this.#announce(text);
   }
 
-  /** The word, large; a quiet one is no look of a face. */
-  setWord = throttled(WORD_MS, (/** @type {string} */ text, /** @type {boolean} */ quiet) => {
-    if (this.#word.textContent === text) return;
-    this.#word.textContent = text;
-    this.#word.classList.toggle("quiet", quiet);
-    if (text !== "–") this.#announce(text);
-  });
+  /**
+   * What is read from one frame: the word, large (a quiet one is no look of a face), and the numbers beside it, which
+   * change together, or they would contradict each other.
+   */
+  setReading = throttled(
+    WORD_MS,
+    (
+      /** @type {string} */ text,
+      /** @type {boolean} */ quiet,
+      /** @type {Record<string, number> | null} null: there is no reading */ probabilities = null,
+    ) => {
+      for (const [label, { row, meter, value }] of this.#rows) {
+        const percent = probabilities && Math.round((probabilities[label] ?? 0) * 100);
+        row.classList.toggle("winner", !quiet && label === text);
+        value.textContent = percent === null ? "–" : `${percent} %`;
+        meter.setAttribute("aria-valuenow", String(percent ?? 0));
+      }
+      if (this.#word.textContent === text) return;
+      this.#word.textContent = text;
+      this.#word.classList.toggle("quiet", quiet);
+      if (text !== "–") this.#announce(text);
+    },
+  );
 
   #announce = throttled(ANNOUNCE_MS, (/** @type {string} */ text) => {
     if (this.#announcer.textContent !== text) this.#announcer.textContent = text;
   });
 
-  /**
-   * @param {Record<string, number> | null} probabilities null: there is no reading
-   * @param {string | null} winner
-   */
-  setBars(probabilities, winner) {
-    for (const [label, { row, fill }] of this.#rows) {
-      row.classList.toggle("winner", label === winner);
-      fill.style.transform = `scaleX(${probabilities?.[label] ?? 0})`;
-    }
-    this.#setPercentages(probabilities);
+  /** The bars move with every frame. @param {Record<string, number> | null} probabilities null: there is no reading */
+  setBars(probabilities) {
+    for (const [label, { fill }] of this.#rows) fill.style.transform = `scaleX(${probabilities?.[label] ?? 0})`;
   }
-
-  #setPercentages = throttled(FIGURES_MS / 2, (/** @type {Record<string, number> | null} */ probabilities) => {
-    for (const [label, { meter, value }] of this.#rows) {
-      const percent = probabilities && Math.round((probabilities[label] ?? 0) * 100);
-      value.textContent = percent === null ? "–" : `${percent} %`;
-      meter.setAttribute("aria-valuenow", String(percent ?? 0));
-    }
-  });
 
   /** @param {BoxInFrame | null} box */
   setBox(box) {

@@ -239,6 +239,7 @@ class TestStream:
             ('{"type":"session.update","options":{"model":"nothing"}}', "unknown_model"),
             ('{"type":"session.update","options":{"model":"../../etc"}}', "unknown_model"),
             ('{"type":"session.update","options":{"model":"\\u0000"}}', "unknown_model"),
+            ('{"type":"session.update","options":{"model":"\\ud800"}}', "bad_message"),
         ],
     )
     def test_bad_text(self, live_server: LiveServer, face_clip: list[bytes], text: str, code: str) -> None:
@@ -410,6 +411,10 @@ class TestPredict:
             ),
             ("multipart/form-data; boundary=x; charset=nonsense", b"--x\r\nno colon\r\n\r\nc\r\n--x--\r\n"),
             ("multipart/form-data; boundary=" + "x" * 300, b"--x--"),
+            (  # A name that is a lone surrogate, which no encoding of Unicode can write.
+                "multipart/form-data; boundary=x; charset=utf-7",
+                b'--x\r\nContent-Disposition: form-data; name="+2AA-"\r\n\r\nc\r\n--x--\r\n',
+            ),
         ],
     )
     def test_bad_multipart(self, live_server: LiveServer, media_type: str, content: bytes) -> None:

@@ -112,3 +112,15 @@ log.info("Shutting down")
 """
     (line,) = logged("text", "debug", code)
     assert line.endswith("INFO    Shutting down")
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_what_others_log_of_a_connection(level: str) -> None:
+    """At every level the lines in which uvicorn and websockets show headers, queries and messages are left out."""
+    code = """
+for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
+    logging.getLogger(name).debug("> Authorization: Bearer secret")
+logging.getLogger("service.x").debug("ours")
+"""
+    lines = logged("text", level, code)
+    assert [line.rpartition(" ")[2] for line in lines] == ["ours"] * (level == "debug")

@@ -189,6 +189,29 @@ def test_not_run(fate: Dropped | RunnerFailed, error: type[TimeConvError]) -> No
     run(test)
 
 
+def test_a_failed_call_is_not_looked_at_again() -> None:
+    """Once a frame has decided the answer the call has none left, though the event loop has not heard of it yet."""
+
+    async def test() -> None:
+        for scene in (Scene(FRAMES, blind_at=0), Scene([b"text", *FRAMES[1:]])):
+            assert callable(scene.call.work())
+            assert (scene.call.has_frames, scene.answer.done()) == (False, False)
+
+    run(test)
+
+
+def test_scores_that_are_not_the_labels() -> None:
+    """A network that answers with another number of classes than it has labels is the engine's failure."""
+
+    async def test() -> None:
+        scene = Scene(FRAMES)
+        scene.window().deliver(Scores(np.full(8, 0.125, np.float32), batch_size=1, queue_s=0.0, infer_s=0.0))
+        with pytest.raises(RunnerFailed):
+            await scene.answer
+
+    run(test)
+
+
 @pytest.mark.parametrize("error", [None, MemoryError("secret")])
 def test_aborted(error: Exception | None) -> None:
     """A worker that is stuck or whose look raised is the engine's failure."""

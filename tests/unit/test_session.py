@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.errors import BadImage, RunnerFailed
 from service.inference.scheduler import Dropped, Fate, Scores, WindowItem
 from service.protocol import FrameOutcome, FramesOutcome, Options, Outcome, Prediction, ServerMessage
-from service.session import Session
+from service.session import CaptureClock, Session
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry
 from service.vision.look import Sighting, StageTimes
@@ -185,6 +185,14 @@ def test_the_fate_of_a_window_is_the_outcome_of_its_frame(fate: Fate, outcome: s
     assert desk.outcomes() == [(4, outcome)]
 
 
+def test_scores_that_are_not_the_labels_are_a_failure() -> None:
+    """A network that answers with another number of classes than it has labels fails on the frame, no more."""
+    desk = filled()
+    desk.feed(b"face")
+    desk.run(Scores(np.full(8, 0.125, np.float32), batch_size=1, queue_s=0.0, infer_s=0.0))
+    assert (desk.outcomes(), desk.session.in_flight) == ([(4, "failed")], 0)
+
+
 def test_received_is_the_sum_of_outcomes_and_open() -> None:
     """At every moment the frames received are those with an outcome and those in flight."""
     desk = Desk()
@@ -321,6 +329,34 @@ def test_windows_replace_each_other_in_latest_only() -> None:
     assert replaces == [True, False]
 
 
+def test_latest_takes_frames_up_to_a_bound() -> None:
+    """In `latest` a client that ignores its credit is read on until 64 frames have no outcome."""
+    desk = Desk()
+    desk.receive(*[b"face"] * 63)
+    assert desk.session.has_room
+    desk.receive(b"face")
+    assert not desk.session.has_room
+    desk.send()
+    assert desk.session.has_room
+
+
+def test_answered_frames_are_not_kept() -> None:
+    """A frame whose answer waits to be sent holds no picture, whether it was replaced, skipped or looked at."""
+    desk = Desk(stride=3)
+    desk.receive(*[b"face"] * 5)
+    desk.work()
+    *answered, _ = desk.session._open.values()
+    assert [len(frame.jpeg) for frame in answered] == [0] * 4
+
+
+def test_a_text_counts_as_activity() -> None:
+    """Whoever says something is not silent."""
+    desk = Desk()
+    desk.clock.advance(50)
+    desk.session.touch()
+    assert desk.session.last_activity_s == desk.clock.now_s
+
+
 # Windows
 
 
@@ -394,6 +430,39 @@ def test_a_missing_time_stamp_is_a_bad_image() -> None:
     assert (message.outcome, message.detail["reason"]) == (Outcome.BAD_IMAGE, "timestamp_missing")
 
 
+def ages(stamps_us: list[int], *, apart_s: float = 0.04) -> list[float]:
+    """Ages of frames with these stamps, in seconds, that come at even times."""
+    clock = CaptureClock()
+    return [
+        1000 + index * apart_s - clock.taken_s(stamp_us, 1000 + index * apart_s)
+        for index, stamp_us in enumerate(stamps_us)
+    ]
+
+
+def test_a_source_that_starts_anew_is_aligned_anew() -> None:
+    """A clip that begins again, its stamps with it, is as fresh as before."""
+    clip = [40_000 * index for index in range(50)]
+    assert max(ages(clip * 3)) == pytest.approx(0, abs=1e-6)
+
+
+def test_one_absurd_stamp_ages_nothing() -> None:
+    """After the largest stamp there is, the frames that follow with sensible ones are fresh."""
+    assert ages([0, 40_000, 2**64 - 1, 120_000, 160_000]) == pytest.approx([0] * 5, abs=0.01)
+
+
+def test_a_slow_clock_does_not_age_a_stream() -> None:
+    """A client's clock that runs one percent slow puts its frames a third of a second off at most, for ever."""
+    slow = ages([int(39_600 * index) for index in range(3000)])
+    assert 0.1 < max(slow[750:]) < 0.31
+
+
+def test_a_frame_that_came_late_is_older() -> None:
+    """Against the fastest frame of the last half minute a later one is as old as it was delayed."""
+    clock = CaptureClock()
+    assert clock.taken_s(0, 1000.0) == 1000.0
+    assert clock.taken_s(40_000, 1000.5) == pytest.approx(1000.04)
+
+
 # A client that does not read
 
 
@@ -441,6 +510,18 @@ def test_a_blocked_every_session_loses_nothing() -> None:
     desk.run()
     desk.session.unblock()
     assert desk.outcomes() == [(4, "prediction"), (5, "prediction")]
+
+
+def test_stride_goes_on_while_a_client_of_every_does_not_read() -> None:
+    """In `every` a frame is skipped or looked at by its place alone, however slowly the client reads."""
+    desk = Desk(freshness="every", stride=2)
+    desk.receive(b"none", b"none", b"none")
+    desk.session.block()
+    desk.receive(b"none", b"none")
+    desk.session.unblock()
+    desk.receive(b"none")
+    desk.work()
+    assert [outcome for _, outcome in sorted(desk.outcomes())] == ["no_face", "skipped"] * 3
 
 
 # Updates

@@ -133,6 +133,11 @@ class TestManifest:
         with pytest.raises(ModelDamaged, match=r"the manifest says .*, the model has"):
             OnnxNetwork(copied(change), CPU)
 
+    def test_another_number_of_labels(self, copied: Callable[..., Artifact]) -> None:
+        """A network with more outputs than labels is refused, with both said."""
+        with pytest.raises(ModelDamaged, match="6 labels for 7 outputs"):
+            OnnxNetwork(copied(lambda manifest: manifest["labels"].pop()), CPU)
+
     def test_name_of_a_free_dimension(self, copied: Callable[..., Artifact]) -> None:
         """What a free dimension is called does not matter."""
         artifact = copied(lambda manifest: manifest["input"].update(shape=["batch", 5, 48, 48]))

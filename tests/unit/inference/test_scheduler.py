@@ -192,6 +192,70 @@ def test_a_caller_that_left_is_dropped(scheduler: Scheduler, box: Letterbox) -> 
     assert (scheduler.next(0.0), scheduler.waiting_windows) == (None, 0)
 
 
+# One session, several models
+
+
+def in_lane(item: WindowItem, lane: str = "other@1") -> WindowItem:
+    item.lane = lane
+    return item
+
+
+@pytest.fixture
+def lanes(scheduler: Scheduler) -> Scheduler:
+    """The scheduler with a second lane."""
+    scheduler.add_lane("other@1", echo_runner, max_batch=4)
+    return scheduler
+
+
+def test_a_session_that_changed_its_model_waits_for_its_older_windows(lanes: Scheduler, box: Letterbox) -> None:
+    """A window of another model runs only after the older windows of its session have waited, run and are done."""
+    submit(lanes, box.item("old", key="a"), in_lane(box.item("new", key="a")))
+    first = batch(lanes.next(0.0))
+    assert (first.lane, len(first.items), lanes.next(0.0)) == ("fake@1", 1, None)
+    lanes.done(first, 0.0)
+    assert batch(lanes.next(0.0)).lane == "other@1"
+
+
+def test_a_session_that_changed_its_model_back_keeps_its_order(lanes: Scheduler, box: Letterbox) -> None:
+    """Windows run in the order they came, though the first and the last of three could share a batch."""
+    submit(lanes, box.item("1", key="a"), in_lane(box.item("2", key="a")), box.item("3", key="a"), box.item("b"))
+    ran = []
+    while (work := lanes.next(0.0)) is not None:
+        ran.append((batch(work).lane, keys(work)))
+        lanes.done(work, 0.0)
+    assert ran == [("fake@1", ["a", "b"]), ("other@1", ["a"]), ("fake@1", ["a"])]
+
+
+def test_expired_windows_make_way_for_another_model(lanes: Scheduler, box: Letterbox) -> None:
+    """When all windows that a session's newer one waits for have expired, it waits for nothing."""
+    submit(lanes, box.item("stale", key="a", expires_s=1.0), in_lane(box.item("new", key="a")))
+    work = batch(lanes.next(2.0))
+    assert (work.items, len(work.expired)) == ([], 1)
+    assert (keys(lanes.next(2.0)), lanes.waiting_windows) == (["a"], 0)
+
+
+def test_a_caller_that_left_is_dropped_from_every_lane(lanes: Scheduler, box: Letterbox) -> None:
+    """Of a caller who is gone no window is left, whatever model it is for."""
+    submit(lanes, box.item("1", key="a"), in_lane(box.item("2", key="a")))
+    assert len(lanes.drop("a")) == 2
+    assert (lanes.next(0.0), lanes.waiting_windows) == (None, 0)
+
+
+def test_a_full_lane_goes_before_one_that_may_still_fill(lanes: Scheduler, box: Letterbox) -> None:
+    """A full batch does not wait for the hold of another model's older window."""
+    submit(lanes, box.item("old"), now_s=0.0)
+    submit(lanes, *(in_lane(box.item(name)) for name in "abcd"), now_s=0.001)
+    lanes.ready(frames(), "stream")
+    work = batch(lanes.next(0.002))
+    assert (work.lane, work.reason) == ("other@1", "full")
+
+
+def test_latest_does_not_replace_a_window_of_every(scheduler: Scheduler, box: Letterbox) -> None:
+    """A window that was promised to be run is, though a newer one of its session would replace others."""
+    submit(scheduler, box.item("kept", key="a"), box.item("newer", key="a", replaces=True))
+    assert len(batch(scheduler.next(0.0)).items) == 2
+
+
 # Turns
 
 
@@ -262,6 +326,20 @@ def test_a_lone_rest_call_waits_for_no_session(scheduler: Scheduler) -> None:
     """With no session waiting REST goes at once."""
     scheduler.ready(frames(), "predict")
     assert turn(scheduler.next(0.0)).kind == "predict"
+
+
+def test_a_rest_call_that_was_begun_is_finished_first(scheduler: Scheduler) -> None:
+    """The frames of one call follow each other: a call is of use only once its last frame is done."""
+    first, second = frames(3), frames(3)
+    scheduler.ready(first, "predict")
+    scheduler.ready(second, "predict")
+    served = []
+    while (work := scheduler.next(0.0)) is not None:
+        source = turn(work).source
+        source.work()
+        served.append(source)
+        scheduler.done(work, 0.0)
+    assert served == [first] * 3 + [second] * 3
 
 
 # Closing

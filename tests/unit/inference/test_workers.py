@@ -1,15 +1,16 @@
 """service.inference.workers: the scheduler's contract with real threads, led by gates instead of sleeps."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from service.errors import RunnerFailed
 from service.inference.batch import Runner
-from service.inference.scheduler import Dropped, Scheduler, Scores
+from service.inference.scheduler import Delivery, Dropped, Scheduler, Scores
 from service.inference.workers import WorkerPool
 from tests.fakes import (
     FailingOn,
@@ -31,17 +32,19 @@ def working(
     max_waiting: int = 64,
     clock: Callable[[], float] | None = None,
     observer: Recorder | None = None,
+    post: Callable[[Sequence[Delivery]], None] = post_at_once,
+    max_batch: int = 4,
 ) -> Iterator[WorkerPool]:
     """A pool that is closed at the end, with no thread left."""
     scheduler = Scheduler(max_waiting=max_waiting, hold_s=0.005)
     pool = WorkerPool(
         scheduler,
         workers=workers,
-        post=post_at_once,
+        post=post,
         observer=observer or Recorder(),
         clock=clock or ManualClock(),
     )
-    pool.add_lane("fake@1", runner, 4)
+    pool.add_lane("fake@1", runner, max_batch)
     before = threading.active_count()
     pool.start()
     try:
@@ -94,7 +97,7 @@ def test_order_within_a_session_is_kept_with_many_workers() -> None:
     """Windows of each session are answered in order, whatever worker ran them."""
     box = Letterbox()
     names = [[f"{key}{index}" for index in range(20)] for key in "abcdefgh"]
-    with working(echo_runner, workers=4) as pool:
+    with working(echo_runner, workers=4, max_waiting=160) as pool:
         for session in names:
             pool.ready(source_of(box, *session), "stream")
         box.await_fates(160)
@@ -259,6 +262,46 @@ def test_a_stuck_frame_is_answered() -> None:
         pool.fail_stuck(5.0)
         assert source.abortions == [None]
         gate.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_frame_with_a_dead_worker_is_answered_at_once() -> None:
+    """What was with a worker whose thread ended is given up without waiting for the limit."""
+    box = Letterbox()
+    pool = WorkerPool(
+        Scheduler(max_waiting=1, hold_s=0.0), workers=1, post=post_at_once, observer=Recorder(), clock=ManualClock()
+    )
+
+    def dies(windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        del windows
+        raise SystemExit  # Which a thread takes for its end, in silence.
+
+    pool.add_lane("fake@1", dies, 4)
+    pool.ready(source_of(box, "a"), "stream")
+    pool.start()
+    pool._workers[0].thread.join(30)
+    assert [state.state for state in pool.stuck(5.0)] == ["dead"]
+    pool.fail_stuck(5.0)
+    assert box.fates == [("a", Dropped.STUCK)]
+    assert pool.close(0)
+
+
+def test_answers_are_posted_before_the_next_window_of_their_session_may_run() -> None:
+    """While a session's answer is on its way no worker gets its next window, whose answer might overtake it."""
+    box, meanwhile = Letterbox(), []
+
+    def post(deliveries: Sequence[Delivery]) -> None:
+        with pool._changed:
+            meanwhile.append(pool._scheduler.next(0.0))
+        post_at_once(deliveries)
+
+    with working(echo_runner, post=post, max_batch=1) as pool:
+        with pool._changed:
+            for name in "123":
+                pool._scheduler.submit(box.item(name, key="a"), 0.0)
+            pool._changed.notify()
+        box.await_fates(3)
+    assert (box.names, meanwhile[:3]) == (list("123"), [None] * 3)
 
 
 def test_idle_workers_are_idle() -> None:

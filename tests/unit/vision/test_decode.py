@@ -206,6 +206,20 @@ class TestReadHeader:
             read_header(b"\xff\xd8" + b"\xff\xd0" * 1_000_000)
         assert time.process_time() - start_s < 1
 
+    def test_many_segments(self) -> None:
+        """Before the picture there are at most 256 segments, and no more are looked at."""
+        comments = segment(0xFE, b"") * 255
+        assert read_header(b"\xff\xd8" + comments + frame_header(640, 480)).width == 640
+        with pytest.raises(BadImage, match="more than 256 segments") as refused:
+            read_header(b"\xff\xd8" + comments + segment(0xFE, b"") + frame_header(640, 480))
+        assert refused.value.reason == "unsupported"
+
+    def test_long_fill(self) -> None:
+        """A long row of fill bytes is damage."""
+        with pytest.raises(BadImage) as refused:
+            read_header(b"\xff\xd8" + b"\xff" * 1000 + frame_header(640, 480))
+        assert refused.value.reason == "corrupt"
+
 
 class TestDecodeGray:
     @pytest.mark.parametrize("kind", ["gray", "progressive gray", "EXIF"])

@@ -71,6 +71,12 @@ def test_whole(clock: ManualClock) -> None:
     assert times.detect == 0
 
 
+def test_a_flat_picture_is_no_face(clock: ManualClock) -> None:
+    """A picture of one gray level, taken whole, is a covered lens, and not the face that it is said to be."""
+    covered = jpeg(np.full((48, 48), 3, np.uint8))
+    assert look_for(clock)(covered, "whole", CropGeometry(), StageTimes()) is None
+
+
 def test_whole_crop_as_it_is(clock: ManualClock) -> None:
     """A picture of 48x48 is its own crop."""
     small = data.camera()[100:148, 200:248]

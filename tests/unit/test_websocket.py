@@ -1,0 +1,245 @@
+"""service.websocket: how a connection ends, on a transport of the test's own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
+from websockets.frames import Close, Frame, Opcode
+
+from service.websocket import EXTENSION, WebSocketProtocol
+
+UPGRADE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+CLOSE = Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True)
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Pipe(asyncio.Transport):
+    """A transport whose client takes nothing: what is written stays, and closing waits until it is cut off."""
+
+    def __init__(self, *, half_closes: bool = True) -> None:
+        super().__init__()
+        self.protocol: WebSocketProtocol
+        self.half_closes = half_closes
+        self.written = b""
+        self.closing = self.ended_writing = self.is_reading_paused = False
+        self.cut_off = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        if not self.cut_off.is_set():
+            self.closing = True
+            self.cut_off.set()
+            self.protocol.connection_lost(None)
+
+    def can_write_eof(self) -> bool:
+        return self.half_closes
+
+    def write_eof(self) -> None:
+        self.ended_writing = True
+
+    def pause_reading(self) -> None:
+        self.is_reading_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_reading_paused = False
+
+
+def opened(application: Application, pipe: Pipe | None = None) -> tuple[WebSocketProtocol, Pipe]:
+    """A connection that has asked for its upgrade."""
+    pipe = pipe or Pipe()
+    config = Config(application, lifespan="off", log_config=None, ws=WebSocketProtocol, ws_max_size=1000)
+    protocol = pipe.protocol = WebSocketProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    protocol.close_timeout = 0.01
+    protocol.connection_made(pipe)
+    protocol.data_received(UPGRADE)
+    return protocol, pipe
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """Run a test on an event loop."""
+
+    async def main() -> None:
+        await asyncio.wait_for(test(), 30)
+
+    asyncio.run(main())
+
+
+class Talk:
+    """An application that accepts, and ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.accepted, self.over = asyncio.Event(), asyncio.Event()
+        self.send: Callable[[dict[str, Any]], Awaitable[None]]
+        self.receive: Callable[[], Awaitable[dict[str, Any]]]
+        self.end: Callable[[str, int, str], None]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.send, self.receive, self.end = send, receive, scope["extensions"][EXTENSION]
+        await send({"type": "websocket.accept"})
+        self.accepted.set()
+        await self.over.wait()
+
+
+async def talking(pipe: Pipe | None = None) -> tuple[WebSocketProtocol, Pipe, Talk]:
+    """A connection that is accepted."""
+    talk = Talk()
+    protocol, pipe = opened(talk, pipe)
+    await talk.accepted.wait()
+    pipe.written = b""
+    return protocol, pipe, talk
+
+
+def test_an_ordinary_close_that_is_not_taken_cuts_off() -> None:
+    """A client that takes neither the last answers nor the close does not keep its connection for ever."""
+
+    async def test() -> None:
+        _, pipe, talk = await talking()
+        await talk.send({"type": "websocket.close", "code": 1000})
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_a_refused_upgrade_that_is_not_taken_cuts_off() -> None:
+    """So it is with a client that does not take the refusal of its upgrade."""
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        del scope, receive
+        await send({"type": "websocket.http.response.start", "status": 503, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"full"})
+
+    async def test() -> None:
+        _, pipe = opened(refuse)
+        await pipe.cut_off.wait()
+        assert pipe.written.startswith(b"HTTP/1.1 503")
+
+    run(test)
+
+
+def test_a_client_that_closes_but_does_not_read_is_cut_off() -> None:
+    """A client that began to close while its buffer is full is cut off once its session has ended."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        protocol.data_received(CLOSE)
+        assert (await talk.receive(), await talk.receive())[1]["type"] == "websocket.disconnect"
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_an_end_does_not_wait() -> None:
+    """The last message and the close are written though the buffer is full, the connection reads on, and is cut off."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        protocol.pause_writing()
+        protocol.data_received(Frame(Opcode.BINARY, b"x").serialize(mask=True))
+        assert pipe.is_reading_paused
+        talk.end("why", 1008, "slow_reader")
+        assert pipe.written == b"\x81\x03why" + b"\x88\x0d\x03\xf0slow_reader"
+        assert not pipe.is_reading_paused
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_a_second_end_is_nothing() -> None:
+    """A connection ends once."""
+
+    async def test() -> None:
+        _, pipe, talk = await talking()
+        talk.end("first", 1008, "")
+        written = pipe.written
+        talk.end("second", 1011, "")
+        assert pipe.written == written
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_an_end_after_the_clients_close_cuts_off_at_once() -> None:
+    """To a client that has begun to close nothing more can be said."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        protocol.pause_writing()
+        protocol.data_received(CLOSE)
+        talk.end("why", 1008, "slow_reader")
+        assert pipe.cut_off.is_set()
+        assert b"why" not in pipe.written
+        talk.over.set()
+
+    run(test)
+
+
+@pytest.mark.parametrize("half_closes", [True, False])
+def test_sending_after_a_broken_rule_is_a_disconnect(*, half_closes: bool) -> None:
+    """An application that has not heard yet that a message was too large hears it when it sends."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking(Pipe(half_closes=half_closes))
+        protocol.data_received(Frame(Opcode.BINARY, bytes(1001)).serialize(mask=True))
+        assert pipe.ended_writing is half_closes
+        assert b"\x03\xf1" in pipe.written  # 1009
+        with pytest.raises(OSError):  # noqa: PT011 - ASGI's sign of a client that is gone
+            await talk.send({"type": "websocket.send", "text": "answer"})
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_pings_are_answered_while_the_client_reads() -> None:
+    """A ping is answered, but not while the client's buffer is full, which pongs would grow without bound."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        ping = Frame(Opcode.PING, b"hello").serialize(mask=True)
+        protocol.data_received(ping)
+        assert pipe.written == b"\x8a\x05hello"
+        protocol.pause_writing()
+        protocol.data_received(ping)
+        protocol.resume_writing()
+        await talk.send({"type": "websocket.send", "text": "on"})
+        assert pipe.written == b"\x8a\x05hello" + b"\x81\x02on"
+        talk.over.set()
+        pipe.abort()
+
+    run(test)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_stopping_cuts_a_client_off_that_does_not_read(*, closes: bool) -> None:
+    """A client that does not take the close of a service that stops is cut off, even one that has begun to close."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        protocol.pause_writing()
+        if closes:
+            protocol.data_received(CLOSE)
+        protocol.shutdown()
+        assert (b"\x03\xf4" in pipe.written) is not closes  # 1012
+        await pipe.cut_off.wait()
+        talk.over.set()
+
+    run(test)
