@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
@@ -134,20 +134,20 @@ async def _frames(request: Request, max_frame_bytes: int) -> list[bytes]:
 
 async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The body in pieces, up to ``max_bytes``."""
-    received = 0
-    async for chunk in request.stream():
+    received, chunks = 0, request.stream()
+    async for chunk in chunks:
         received += len(chunk)
         if received > max_bytes:
-            await _drain(request)
+            await _drain(chunks)
             raise TooLarge(f"The body has more than {max_bytes} bytes")
         yield chunk
 
 
-async def _drain(request: Request) -> None:
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
     """Read on for a moment: an answer that comes while the caller still sends is lost to a reset of the connection."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
-            async for _ in request.stream():
+            async for _ in chunks:
                 pass
 
 
