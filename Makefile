@@ -15,10 +15,10 @@ SERVE_SETS := requirements/serve.txt
 TEST_SETS := requirements/test.txt
 TRAINING_SETS := requirements/training.txt
 
-.PHONY: help serve test lint train bench models lock wheel clean
+.PHONY: help serve test lint train train-smoke bench models lock wheel clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:8000; PORT=8080 for another port
 	exec $(BIN)/timeconv serve --port $(PORT)
@@ -40,6 +40,9 @@ lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 FER2013 ?= ../shared/data/faces/fer2013.npz
 train: $(VENV)/training.done ## train the shipped network anew; FER2013=file.npz
 	$(BIN)/python -m training.train --data $(FER2013) --out runs/mini-xception
+
+train-smoke: $(VENV)/training.done ## render a little, train all six networks for one step and export them; a minute
+	$(BIN)/python -m pytest -v tests/training/test_smoke.py
 
 bench: $(VENV)/test.done ## figures of the service on this machine, printed and in build/bench.json
 	$(BIN)/python -m loadtest.bench

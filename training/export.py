@@ -19,7 +19,8 @@ from training.calibrate import Trust, choose_threshold, fit_temperature, temper
 from training.config import Config
 from training.datasets import FRAMES, SIZE, fer2013
 from training.datasets.fer2013 import LABELS, NO_LABEL, Faces, Split
-from training.train import Run, answer
+from training.sources.faces import answer
+from training.train import Run
 
 FILE = "model.onnx"
 # Old enough for every ONNX Runtime since 1.13.
@@ -58,8 +59,8 @@ def calibrate(network: nn.Module, public: Faces) -> tuple[float, Trust]:
     return temperature, choose_threshold(tempered.max(axis=1), tempered.argmax(axis=1) == truth)
 
 
-def export(model: Deployed, file: Path) -> None:
-    """Write the ONNX file (batch norms folded by the exporter) and check it with `check_parity`."""
+def export(model: Deployed, file: Path) -> float:
+    """Write the ONNX file (batch norms folded by the exporter), check it and return what `check_parity` does."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         # dynamo=False is deprecated. The newer exporter needs the package onnxscript too, for a graph no better than
@@ -75,7 +76,7 @@ def export(model: Deployed, file: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
-    check_parity(model, file)
+    return check_parity(model, file)
 
 
 def check_parity(model: Deployed, file: Path) -> float:
@@ -115,7 +116,7 @@ def describe(run: Run, version: str, file: Path, temperature: float, trust: Trus
         "uncertain_below": trust.uncertain_below,
         "crop": {},
         "training": {
-            "commit": _commit(),
+            "commit": commit(),
             "command": command(run.config),
             "epochs": run.config.epochs,
             "chosen_epoch": run.epoch,
@@ -136,7 +137,7 @@ def command(config: Config) -> str:
     return " ".join(["python -m training.train --data fer2013.npz --out runs/NAME", *config.changed_options()])
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Name the commit of the code at work; None where there is no history (an unpacked archive)."""
     asked = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 - constant arguments

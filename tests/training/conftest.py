@@ -15,7 +15,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The service's own environment has no torch; what scores and describes models is tested there too.
 if find_spec("torch") is None:
-    collect_ignore = ["test_networks.py", "test_motion.py", "test_train.py", "test_export.py"]
+    collect_ignore = [
+        "test_networks.py",
+        "test_motion.py",
+        "test_train.py",
+        "test_export.py",
+        "test_augment.py",
+        "test_recipes.py",
+        "test_smoke.py",
+        "test_table2.py",
+    ]
 
 
 def fake_faces(n: int, seed: int = 0) -> Faces:

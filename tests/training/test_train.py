@@ -1,71 +1,293 @@
-"""Training on fake faces: it learns, and it resumes exactly."""
+"""Training on fake faces and fake windows: it learns, it resumes exactly, and it leaves a folder of results."""
 
+import csv
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from training.config import Config
-from training.datasets.fer2013 import Faces
-from training.train import Corpus, Run, learning_rate, train
+from tests.training.window_sets import write_fake_set
+from training.config import PAPER, Config
+from training.datasets.fer2013 import LABELS, Faces
+from training.networks import NETWORKS
+from training.sources import Draw, Source, Verdict
+from training.sources.faces import FaceSource
+from training.sources.windows import WindowSource
+from training.train import Run, _batches, main, train
 
 pytestmark = pytest.mark.training
 
 CONFIG = Config(epochs=3, batch=14)
+# It has dropout, whose chance is torch's own.
+DROPPING_OUT = replace(CONFIG, network="timeconv-mobilenetv2", epochs=2, batch=64)
 
 
 @pytest.fixture
-def corpus(faces: Callable[..., Faces]) -> Corpus:
+def corpus(faces: Callable[..., Faces]) -> FaceSource:
     """Give 28 fake faces to learn from (two steps an epoch) and 14 to choose by."""
-    return Corpus(faces(28), faces(14, seed=1))
+    return FaceSource(faces(28), faces(14, seed=1))
+
+
+@pytest.fixture
+def windows(tmp_path: Path) -> WindowSource:
+    """Give 210 fake windows of ten subjects, cut by subject."""
+    return WindowSource.load(write_fake_set(tmp_path / "set"), CONFIG)
+
+
+class Killed(BaseException):
+    """The process ends, wherever it is."""
+
+
+@dataclass(frozen=True)
+class DyingSource:
+    """A source whose process is killed when it draws the given batch."""
+
+    source: Source
+    batches: list[int]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def drawer(self, config: Config) -> Draw:
+        draw = self.source.drawer(config)
+
+        def dying(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            self.batches[0] -= 1
+            if self.batches[0] < 0:
+                raise Killed
+            return draw(rows, generator)
+
+        return dying
+
+    def validate(self, network: nn.Module, device: str) -> Verdict:
+        return self.source.validate(network, device)
+
+    def judge(self, network: nn.Module, device: str) -> Verdict:
+        return self.source.judge(network, device)
+
+    def describe(self) -> dict[str, object]:
+        return self.source.describe()
+
+
+@dataclass(frozen=True)
+class ScriptedSource(DyingSource):
+    """A source whose validation scores are written down."""
+
+    figures: list[float]
+
+    def validate(self, network: nn.Module, device: str) -> Verdict:
+        return replace(self.source.validate(network, device), figure=self.figures.pop(0))
+
+
+def assert_equal_runs(expected: Run, actual: Run) -> None:
+    """Weights, average and optimiser are the same, bit for bit."""
+    assert actual.epoch == expected.epoch
+    for part in ("network", "averaged"):
+        held, now = getattr(expected, part).state_dict(), getattr(actual, part).state_dict()
+        assert all(torch.equal(held[name], now[name]) for name in held)
+    states = [run.optimizer.state_dict()["state"] for run in (expected, actual)]
+    for index, state in states[0].items():
+        assert all(torch.equal(value, states[1][index][name]) for name, value in state.items())
 
 
 def test_steps_lower_the_loss(faces: Callable[..., Faces]) -> None:
     """A few steps on one batch lower the loss on it."""
     run = Run(replace(CONFIG, epochs=6, static_share=1.0))
-    losses = [run.train_epoch(faces(14)) for _ in range(6)]
+    losses = [run.train_epoch(FaceSource(faces(14), faces(14))) for _ in range(6)]
     assert losses[-1] < losses[0]
 
 
-def test_a_resumed_run_equals_an_unbroken_one(corpus: Corpus, tmp_path: Path) -> None:
+def test_steps_on_windows_lower_the_loss(windows: WindowSource) -> None:
+    """A few epochs on windows lower the loss on them."""
+    run = Run(replace(CONFIG, epochs=4))
+    losses = [run.train_epoch(windows) for _ in range(4)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_resumed_run_equals_an_unbroken_one(corpus: FaceSource, tmp_path: Path) -> None:
     """Weights, average and optimiser end bit for bit the same when the run stops after its first epoch."""
     unbroken = train(CONFIG, corpus, tmp_path / "unbroken")
     train(CONFIG, corpus, tmp_path / "broken", until=1)
-    resumed = train(CONFIG, corpus, tmp_path / "broken")
-    assert resumed.epoch == unbroken.epoch == CONFIG.epochs
-    for part in ("network", "averaged"):
-        expected, actual = getattr(unbroken, part).state_dict(), getattr(resumed, part).state_dict()
-        assert all(torch.equal(expected[name], actual[name]) for name in expected)
-    moments = [run.optimizer.state_dict()["state"][0]["exp_avg"] for run in (unbroken, resumed)]
-    assert torch.equal(*moments)
+    assert_equal_runs(unbroken, train(CONFIG, corpus, tmp_path / "broken"))
 
 
-def test_each_epoch_is_logged_once(corpus: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [CONFIG, replace(PAPER, epochs=3, split="subject"), DROPPING_OUT])
+def test_a_killed_run_on_windows_equals_an_unbroken_one(windows: WindowSource, tmp_path: Path, config: Config) -> None:
+    """Killed in the middle of its second epoch, a run on windows ends as if nothing had happened, scores and all."""
+    unbroken = train(config, windows, tmp_path / "unbroken")
+    in_the_second = len(windows) // config.batch + 1
+    with pytest.raises(Killed):
+        train(config, DyingSource(windows, [in_the_second]), tmp_path / "broken")
+    assert_equal_runs(unbroken, train(config, windows, tmp_path / "broken"))
+    scores = [(tmp_path / name / "scores.json").read_text() for name in ("unbroken", "broken")]
+    assert scores[0] == scores[1]
+
+
+def test_each_epoch_is_logged_once(corpus: FaceSource, tmp_path: Path) -> None:
     """The log has a header and a row an epoch, also over a stop and a resumption."""
     train(CONFIG, corpus, tmp_path, until=2)
     train(CONFIG, corpus, tmp_path)
     lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert lines[0] == "epoch,loss,fer_accuracy,ferplus_accuracy,ece,seconds"
     assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2", "3"]
 
 
-def test_another_config_does_not_resume(corpus: Corpus, tmp_path: Path) -> None:
+def test_another_config_does_not_resume(corpus: FaceSource, tmp_path: Path) -> None:
     """A folder that holds a run of another recipe is refused instead of mixed up."""
     train(CONFIG, corpus, tmp_path, until=1)
     with pytest.raises(ValueError, match="another config"):
         train(replace(CONFIG, seed=1), corpus, tmp_path)
 
 
-def test_the_rate_rises_then_falls_to_zero() -> None:
-    """The learning rate peaks at the end of the warm-up and ends near zero."""
-    rates = [learning_rate(Config(), step, 100) for step in range(100)]
-    assert max(rates) == rates[10] == Config().peak_learning_rate
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 0.001 * Config().peak_learning_rate
+def test_other_data_does_not_resume(windows: WindowSource, tmp_path: Path) -> None:
+    """A folder that holds a run on other windows is refused as well."""
+    train(CONFIG, windows, tmp_path / "run", until=1)
+    others = WindowSource.load(write_fake_set(tmp_path / "others", subjects=11), CONFIG)
+    with pytest.raises(ValueError, match="other data"):
+        train(CONFIG, others, tmp_path / "run")
 
 
-def test_changed_options_name_what_differs() -> None:
-    """A run's command names only what differs from the recipe."""
-    assert Config(seed=3, peak_learning_rate=0.01).changed_options() == ["--peak-learning-rate=0.01", "--seed=3"]
+def test_a_checkpoint_of_version_1_is_read(tmp_path: Path) -> None:
+    """A checkpoint whose config has fewer fields, and which has no log, is taken up with the recipe's values."""
+    run = Run(CONFIG)
+    run.save(tmp_path / "last.pt")
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    for name in ("recipe", "schedule", "augmentation", "split", "split_seed", "patience", "precision"):
+        del state["config"][name]
+    del state["best_epoch"], state["log"]
+    torch.save(state, tmp_path / "last.pt")
+    resumed = Run.resume(tmp_path / "last.pt")
+    assert resumed.config == CONFIG
+    assert_equal_runs(run, resumed)
+
+
+def test_it_stops_when_nothing_gets_better(corpus: FaceSource, tmp_path: Path) -> None:
+    """With a patience of two, a run ends two epochs after its best, which is the one that is scored."""
+    source = ScriptedSource(corpus, [1000], [0.1, 0.5, 0.4, 0.5, 0.9])
+    run = train(replace(CONFIG, epochs=10, patience=2), source, tmp_path)
+    assert (run.epoch, run.best_epoch, run.best) == (4, 2, 0.5)
+    assert json.loads((tmp_path / "scores.json").read_text())["chosen_epoch"] == 2
+
+
+def test_patience_is_kept_over_a_stop(corpus: FaceSource, tmp_path: Path) -> None:
+    """A resumed run counts the epochs without a better score from where it was."""
+    config, figures = replace(CONFIG, epochs=10, patience=2), [0.5, 0.4, 0.3, 0.9]
+    train(config, ScriptedSource(corpus, [1000], figures), tmp_path, until=2)
+    assert train(config, ScriptedSource(corpus, [1000], figures), tmp_path).epoch == 3
+
+
+def test_a_run_leaves_its_folder(windows: WindowSource, tmp_path: Path) -> None:
+    """Config, log, two pictures, scores and both checkpoints are there, and nothing half written."""
+    out = tmp_path / "run"
+    train(CONFIG, windows, out)
+    names = ["best.pt", "config.json", "confusion.png", "curve.png", "last.pt", "log.csv", "scores.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert json.loads((out / "config.json").read_text())["config"]["epochs"] == 3
+    with (out / "log.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    for name in ("curve.png", "confusion.png"):
+        picture = cv2.imread(str(out / name))
+        assert picture is not None
+        assert picture.std() > 5
+    scores = json.loads((out / "scores.json").read_text())
+    assert (scores["part"], scores["data"]) == ("test", "rendered data, synthetic")
+    assert scores["windows"] == sum(map(sum, scores["confusion"])) == len(windows.parts.test)
+    assert set(scores["recall"]) == set(LABELS)
+
+
+def test_the_scores_are_of_the_best_epoch(windows: WindowSource, tmp_path: Path) -> None:
+    """What `scores.json` says is what the network of `best.pt` does on the test part."""
+    train(CONFIG, windows, tmp_path / "run")
+    best = Run.resume(tmp_path / "run" / "best.pt")
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert scores["chosen_epoch"] == best.epoch
+    assert scores["confusion"] == windows.judge(best.averaged, "cpu").confusion.tolist()
+
+
+def test_pictures_are_scored_on_public_test(corpus: FaceSource, tmp_path: Path) -> None:
+    """A run on FER2013 is scored both ways on PublicTest; PrivateTest is not looked at."""
+    train(CONFIG, corpus, tmp_path)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["part"] == "PublicTest"
+    assert scores["plain"]["pictures"] == scores["deduplicated"]["pictures"] == 14
+
+
+@pytest.mark.parametrize(("n", "batch", "size"), [(40, 16, 16), (9, 16, 8), (40, 15, 14), (1, 8, 1)])
+def test_batches_are_even(n: int, batch: int, size: int) -> None:
+    """Every batch is as large as asked for, or as there is, but for one if that is odd."""
+    batches = list(_batches(n, batch, torch.Generator().manual_seed(0)))
+    assert [len(rows) for rows in batches] == [size] * (n // size)
+
+
+def test_precision_is_chosen(corpus: FaceSource) -> None:
+    """In float32 the loss is another than in bfloat16, and close to it."""
+    losses = [Run(replace(CONFIG, precision=name)).train_epoch(corpus) for name in ("bf16", "float32")]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_in_bfloat16_are_right(name: str) -> None:
+    """Mixed precision turns no kernel's gradient far from float32's, in any network (MobileNetV2's most: 0.51)."""
+    gradients = []
+    for precision in ("bf16", "float32"):
+        run = Run(Config(network=name, precision=precision))
+        torch.manual_seed(0)
+        window, targets = torch.rand(4, 5, 48, 48), torch.eye(7)[:4]
+        run.network.eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16"):
+            logits = run.network(window)
+        torch.autograd.backward(nn.functional.cross_entropy(logits.float(), targets))
+        kernels = [weights for weights in run.network.parameters() if weights.ndim > 1]
+        gradients.append([weights.grad for weights in kernels])
+    for half, full in zip(*gradients, strict=True):
+        assert half is not None
+        assert full is not None
+        assert nn.functional.cosine_similarity(half.flatten(), full.flatten(), dim=0) > 0.4
+
+
+def test_the_command_trains_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command says whose faces these are, and what the paper's split does to the scores."""
+    folder = write_fake_set(tmp_path / "set")
+    words = ["train", "--data", str(folder), "--out", str(tmp_path / "run"), "--recipe", "paper", "--epochs", "1"]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    said = capsys.readouterr().out
+    assert "rendered data, synthetic" in said
+    assert "Split by window" in said
+    assert (tmp_path / "run" / "scores.json").exists()
+
+
+def test_the_command_trains_on_pictures(fer2013_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FER2013's file is told from a folder of windows."""
+    words = ["train", "--data", str(fer2013_file), "--out", str(tmp_path / "run"), "--epochs", "1"]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    assert (tmp_path / "run" / "scores.json").exists()
+
+
+def test_labels_in_another_order_are_refused(tmp_path: Path) -> None:
+    """A set whose labels are not the project's would be learnt wrong."""
+    folder = write_fake_set(tmp_path)
+    names = json.loads((folder / "names.json").read_text())
+    (folder / "names.json").write_text(json.dumps(names | {"labels": names["labels"][::-1]}))
+    with pytest.raises(ValueError, match="the labels are"):
+        WindowSource.load(folder, CONFIG)
+
+
+def test_without_votes_the_labels_are_learnt(fer2013_file: Path) -> None:
+    """FER2013 without FER+ votes is learnt and chosen by its own labels, but for the copy of a Training picture."""
+    with np.load(fer2013_file) as stored:
+        changed = dict(stored) | {"ferplus_votes": np.zeros((12, 10), np.uint8)}
+    np.savez(fer2013_file, **changed)
+    source = FaceSource.load(fer2013_file)
+    assert len(source) == 4
+    assert source.validate(Run(CONFIG).averaged, "cpu").confusion.sum(axis=1).tolist() == [1, 0, 0, 0, 0, 1, 1]

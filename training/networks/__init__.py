@@ -6,10 +6,20 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from training.networks.mini_xception import MiniXception
+from training.networks.mini_xception import LastFrameMiniXception, MiniXception
+from training.networks.mobilenetv2 import MobileNetV2
+from training.networks.resnet2plus1d import ResNet2Plus1d
+from training.networks.resnet3d import ResNet3d
+from training.networks.resnet20 import ResNet20
 
+# In the order of the paper's Table II.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "mini-xception-2d": LastFrameMiniXception,
     "timeconv-mini-xception": MiniXception,
+    "timeconv-resnet20": ResNet20,
+    "timeconv-mobilenetv2": MobileNetV2,
+    "resnet20-3d": ResNet3d,
+    "resnet20-2plus1d": ResNet2Plus1d,
 }
 
 

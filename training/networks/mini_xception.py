@@ -8,12 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-# Keras' default, which the paper's networks were trained with; torch's own is 1e-5.
-BATCH_NORM_EPS = 1e-3
-
-
-def _normed(convolution: nn.Module, channels: int) -> list[nn.Module]:
-    return [convolution, nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS)]
+from training.networks.layers import normed
 
 
 def _separable(inputs: int, outputs: int) -> nn.Sequential:
@@ -30,11 +25,11 @@ class XceptionModule(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         """Build the two paths; `h` and `w` are halved and rounded up."""
         super().__init__()
-        self.shortcut = nn.Sequential(*_normed(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), outputs))
+        self.shortcut = nn.Sequential(*normed(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), outputs))
         self.main = nn.Sequential(
-            *_normed(_separable(inputs, outputs), outputs),
+            *normed(_separable(inputs, outputs), outputs),
             nn.ReLU(inplace=True),
-            *_normed(_separable(outputs, outputs), outputs),
+            *normed(_separable(outputs, outputs), outputs),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
 
@@ -48,12 +43,12 @@ class MiniXception(nn.Module):
     """Windows float [n, frames, 48, 48] in 0..1 to logits float [n, classes]."""
 
     def __init__(self, frames: int = 5, classes: int = 7) -> None:
-        """Build with `frames` input channels (5: time convolution; 1: the paper's single-frame baseline)."""
+        """Build with `frames` input channels (5: time convolution; 1: what `LastFrameMiniXception` needs)."""
         super().__init__()
         self.stem = nn.Sequential(
-            *_normed(nn.Conv2d(frames, 8, 3, bias=False), 8),
+            *normed(nn.Conv2d(frames, 8, 3, bias=False), 8),
             nn.ReLU(inplace=True),
-            *_normed(nn.Conv2d(8, 8, 3, bias=False), 8),
+            *normed(nn.Conv2d(8, 8, 3, bias=False), 8),
             nn.ReLU(inplace=True),
         )
         widths = (8, 16, 32, 64, 128)
@@ -64,3 +59,15 @@ class MiniXception(nn.Module):
         """Score every place of the last map and average the scores over it."""
         logits: Tensor = self.head(self.body(self.stem(window))).mean(dim=(2, 3))
         return logits
+
+
+class LastFrameMiniXception(MiniXception):
+    """The paper's single-frame baseline: sees only the last frame of a window, so that it can be served alike."""
+
+    def __init__(self, classes: int = 7) -> None:
+        """Build with one input channel."""
+        super().__init__(frames=1, classes=classes)
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Take windows float [n, 5, 48, 48] in 0..1 and give logits float [n, classes]; frames 0 to 3 are not read."""
+        return super().forward(window[:, -1:])

@@ -1,0 +1,96 @@
+"""FER2013's pictures as a source: windows are made by moving them, PublicTest chooses and judges."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.config import Config
+from training.confusion import confusion
+from training.datasets import FRAMES, fer2013
+from training.datasets.fer2013 import COLUMN_OF_LABEL, NO_LABEL, VOTE_COLUMNS, Faces, Split
+from training.datasets.motion import Motion, windows
+from training.scores import score_both
+from training.sources import Draw, Verdict
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class FaceSource:
+    """Pictures to learn from, and PublicTest to choose by; PrivateTest is no part of it, for it is looked at once."""
+
+    training: Faces
+    public: Faces
+
+    @classmethod
+    def load(cls, path: Path) -> "FaceSource":
+        """Read any of the three forms; pictures without a face are left out of the training half only.
+
+        Where there are no FER+ votes, the FER labels stand in for them.
+        """
+        training, public = fer2013.load(path, Split.TRAINING), fer2013.load(path, Split.PUBLIC)
+        if not training.votes.any():
+            training, public = _agreed(training), _agreed(public)
+        return cls(training.where(fer2013.is_face(training.votes)), public)
+
+    def __len__(self) -> int:
+        """Count the pictures to learn from."""
+        return len(self.training)
+
+    def drawer(self, config: Config) -> Draw:
+        """Draw windows by `training.datasets.motion`, with soft targets."""
+        pictures = torch.from_numpy(self.training.images).to(config.device)
+        targets = torch.from_numpy(fer2013.targets(self.training, config.votes_weight)).to(config.device)
+        motion = replace(Motion(), static_share=config.static_share)
+
+        def draw(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            return windows(pictures[rows], motion, generator), targets[rows]
+
+        return draw
+
+    def validate(self, network: nn.Module, device: str) -> Verdict:
+        """Judge by the FER+ labels of PublicTest, without copies of Training pictures."""
+        probabilities = answer(network, self.public, device)
+        both = score_both(probabilities, self.public)
+        scores = both["deduplicated"]
+        truth = fer2013.ferplus_labels(self.public.votes)
+        judged = (truth != NO_LABEL) & ~self.public.duplicate
+        return Verdict(
+            scores.ferplus_accuracy,
+            {
+                "fer_accuracy": scores.fer_accuracy,
+                "ferplus_accuracy": scores.ferplus_accuracy,
+                "ece": scores.ece,
+            },
+            {"part": "PublicTest", **{way: values.rounded() for way, values in both.items()}},
+            confusion(probabilities[judged].argmax(axis=1), truth[judged]),
+        )
+
+    judge = validate
+
+    def describe(self) -> dict[str, object]:
+        """Count the pictures."""
+        return {"kind": "fer2013", "training": len(self.training), "public": len(self.public)}
+
+
+def _agreed(faces: Faces) -> Faces:
+    """Let ten annotators name each picture as its label does."""
+    votes = np.zeros((len(faces), len(VOTE_COLUMNS)), np.uint8)
+    votes[np.arange(len(faces)), COLUMN_OF_LABEL[faces.labels]] = 10
+    return replace(faces, votes=votes)
+
+
+@torch.no_grad()
+def answer(network: nn.Module, faces: Faces, device: str = "cpu") -> NDArray[np.float32]:
+    """Probabilities float32 [n, 7] for each picture shown five times, in full precision."""
+    network.eval()
+    parts = []
+    for pictures in torch.split(torch.from_numpy(faces.images), EVALUATION_BATCH):
+        window = pictures.to(device)[:, None].expand(-1, FRAMES, -1, -1) / 255
+        parts.append(network(window).softmax(dim=1).cpu())
+    probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
+    return probabilities
