@@ -48,6 +48,15 @@ class Config:
     seed: int = 0
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        """Refuse what no run can follow.
+
+        Raises:
+            ValueError: no epochs, or no batch.
+        """
+        if self.epochs < 1 or self.batch < 1:
+            raise ValueError(f"{self.epochs} epochs of batches of {self.batch}: both must be at least 1")
+
     @classmethod
     def add_options(cls, parser: ArgumentParser, fixed: frozenset[str] = frozenset()) -> None:
         """Give the parser one option a field that is not `fixed`, e.g. `--peak-learning-rate`."""

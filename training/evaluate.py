@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from training import manifest
+from training import cli, manifest
 from training.datasets import FRAMES, fer2013
 from training.datasets.fer2013 import Faces, Split
 from training.scores import Scores, score_both
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="FER2013 with FER+ votes, .npz")
     parser.add_argument("--split", choices=sorted(SPLITS), default="public")
     options = parser.parse_args()
-    scores = evaluate(open_model(options.model), fer2013.load(options.data, SPLITS[options.split]))
+    scores = evaluate(open_model(options.model), fer2013.with_votes(fer2013.load(options.data, SPLITS[options.split])))
     described = manifest.read(options.model)
     described["scores"][options.split] = {way: values.rounded() for way, values in scores.items()}
     manifest.write(options.model, described)
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

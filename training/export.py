@@ -14,7 +14,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from training import manifest, networks
+from training import cli, manifest, networks
 from training.calibrate import Trust, choose_threshold, fit_temperature, temper
 from training.config import Config
 from training.datasets import FRAMES, SIZE, fer2013
@@ -154,11 +154,11 @@ def main() -> None:
     options = parser.parse_args()
     run = Run.resume(options.checkpoint, device="cpu")
     folder = options.store / run.config.network / options.version
-    temperature, trust = calibrate(run.averaged, fer2013.load(options.data, Split.PUBLIC))
+    temperature, trust = calibrate(run.averaged, fer2013.with_votes(fer2013.load(options.data, Split.PUBLIC)))
     export(Deployed(run.averaged, temperature), folder / FILE)
     manifest.write(folder, describe(run, options.version, folder / FILE, temperature, trust))
     print(f"{folder}: temperature {temperature}, {trust}")
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -9,6 +9,7 @@ from training.config import Split
 from training.datasets.windowset import WindowSet
 
 SHARES = (0.7, 0.1, 0.2)
+_SIZE_AS_SEEN = (0.7, 1.3)
 LEAK = (
     "Split by window: neighbouring windows of one clip share frames and stand on both sides, so the scores say how "
     "well these clips are remembered, not how a new face is read."
@@ -67,9 +68,9 @@ def _strata(windows: WindowSet, row: NDArray[np.int64], subjects: int) -> NDArra
 
 
 def _assign(shares: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
-    """Give each subject a part; greedy, in the order of size, equals in the order of chance."""
-    chance = np.random.default_rng(seed).permutation(len(shares))
-    order = chance[np.argsort(-shares[chance].sum(axis=1), kind="stable")]
+    """Give each subject a part; greedy, in the order of size as chance sees it, or every seed would cut alike."""
+    chance = np.random.default_rng(seed).uniform(*_SIZE_AS_SEEN, size=len(shares))
+    order = np.argsort(-shares.sum(axis=1) * chance, kind="stable")
     lacking = np.array(SHARES)[:, np.newaxis] * np.ones(shares.shape[1])
     part = np.empty(len(shares), np.int64)
     for place, subject in enumerate(order):

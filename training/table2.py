@@ -18,7 +18,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import nn
 
-from training import latency, networks, run_folder
+from training import cli, latency, networks, run_folder
 from training.config import Config
 from training.export import FILE, Deployed, commit, export
 from training.latency import Latency
@@ -162,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from training import networks, run_folder
+from training import cli, networks, run_folder
 from training.config import Config, Precision
 from training.schedule import learning_rate
 from training.sources import Source
@@ -190,7 +190,7 @@ def train(config: Config, source: Source, out: Path, until: int | None = None) -
     """
     out.mkdir(parents=True, exist_ok=True)
     last = out / LAST
-    run = Run.resume(last) if last.exists() else Run(config)
+    run = Run.resume(last) if last.exists() else _fresh(config, out)
     if run.config != config:
         raise ValueError(f"{last} was made with another config: {run.config}")
     run_folder.write_config(out, config, source)
@@ -200,6 +200,13 @@ def train(config: Config, source: Source, out: Path, until: int | None = None) -
     if run.finished and run.log and run_folder.read_scores(out) is None:
         conclude(run, source, out)
     return run
+
+
+def _fresh(config: Config, out: Path) -> Run:
+    """Begin a run; what an earlier one, whose checkpoint was taken away, left is not its."""
+    for name in (run_folder.SCORES, run_folder.LOG, run_folder.CURVE, run_folder.CONFUSION, BEST):
+        (out / name).unlink(missing_ok=True)
+    return Run(config)
 
 
 def _epoch(run: Run, source: Source, out: Path) -> None:
@@ -231,6 +238,8 @@ def open_source(data: Path, config: Config) -> Source:
 def open_windows(folder: Path, config: Config) -> WindowSource:
     """Open a folder of windows, and say on the terminal what a reader of the scores must know."""
     source = WindowSource.load(folder, config)
+    for part, absent in source.absent_classes().items():
+        print(f"The {part} part has no window of: {', '.join(absent)}")
     print(f"{source.title}: {source.describe()}")
     if config.split == "paper":
         print(LEAK)
@@ -245,8 +254,10 @@ def main() -> None:
     Config.add_options(parser)
     options = vars(parser.parse_args())
     config = Config.from_options(options)
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {config.device} cannot be had: this torch sees no GPU")
     train(config, open_source(options["data"], config), options["out"])
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training import run_folder
+from training import cli, run_folder
 from training.config import Config
 from training.networks import NETWORKS
 from training.sources import Source
@@ -35,8 +35,8 @@ def train_all(
     base: Config, source: Source, out: Path, names: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[Finished]:
     """Train, or find finished, every network with every seed, by the recipe of `base`."""
-    for name in names:
-        for seed in seeds:
+    for name in dict.fromkeys(names):
+        for seed in dict.fromkeys(seeds):
             config = replace(base, network=name, seed=seed)
             folder = out / name / f"seed-{seed}"
             print(f"{folder}:")
@@ -67,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

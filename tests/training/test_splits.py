@@ -87,3 +87,13 @@ def test_two_subjects_are_too_few(tmp_path: Path) -> None:
     windows = windowset.load(write_fake_set(tmp_path, subjects=2))
     with pytest.raises(ValueError, match="--split paper"):
         splits.by_subject(windows, seed=0)
+
+
+def test_another_seed_cuts_uneven_subjects_otherwise(tmp_path: Path) -> None:
+    """With subjects of many sizes, as in real data, every seed gives a cut of its own."""
+    chance = np.random.default_rng(0)
+    clips = [fake_clip(subject, subject % 7, "ck+", frames=int(chance.integers(6, 30))) for subject in range(40)]
+    windowset.write(tmp_path, clips, LABELS, sum(len(clip.frames) for clip in clips))
+    windows = windowset.load(tmp_path)
+    cuts = {tuple(splits.by_subject(windows, seed).test.tolist()) for seed in range(5)}
+    assert len(cuts) == 5

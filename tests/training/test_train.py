@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.training.window_sets import write_fake_set
+from tests.training.window_sets import fake_clip, write_fake_set
 from training.config import PAPER, Config
+from training.datasets import windowset
 from training.datasets.fer2013 import LABELS, Faces
 from training.networks import NETWORKS
 from training.sources import Draw, Source, Verdict
@@ -151,6 +152,28 @@ def test_other_data_does_not_resume(windows: WindowSource, tmp_path: Path) -> No
     others = WindowSource.load(write_fake_set(tmp_path / "others", subjects=11), CONFIG)
     with pytest.raises(ValueError, match="other data"):
         train(CONFIG, others, tmp_path / "run")
+
+
+def test_the_same_windows_of_other_pictures_are_other_data(tmp_path: Path) -> None:
+    """A set with the same clips, people and labels but other pixels is not taken for the one a run was on."""
+    described = []
+    for brighter in (0, 1):
+        clips = [fake_clip(subject, label, "rendered") for subject in range(4) for label in range(len(LABELS))]
+        clips = [replace(clip, frames=clip.frames + np.uint8(brighter)) for clip in clips]
+        windowset.write(tmp_path / str(brighter), clips, LABELS, sum(len(clip.frames) for clip in clips))
+        described.append(WindowSource.load(tmp_path / str(brighter), Config()).describe())
+    assert described[0] != described[1]
+
+
+def test_a_run_begun_anew_does_not_show_old_scores(windows: WindowSource, tmp_path: Path) -> None:
+    """Where the checkpoint of an earlier run was taken away, its scores do not pass for those of the next."""
+    out = tmp_path / "run"
+    train(replace(CONFIG, seed=1), windows, out)
+    before = (out / "scores.json").read_text()
+    (out / "last.pt").unlink()
+    (out / "scores.json").write_text(before.replace("chosen_epoch", "stale"))
+    train(replace(CONFIG, seed=2), windows, out)
+    assert "stale" not in (out / "scores.json").read_text()
 
 
 def test_a_checkpoint_of_version_1_is_read(tmp_path: Path) -> None:

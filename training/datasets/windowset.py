@@ -3,9 +3,10 @@
 A folder holds ``frames.npy`` uint8 [m, 48, 48] and, one entry a window, ``first.npy`` int64 (the window is frames first
 to first + 4), ``label.npy``, ``subject.npy``, ``clip.npy`` and ``source.npy``, which count into the lists of
 ``names.json`` (``labels``, ``subjects``, ``clips``, ``sources``). The builder of BigFaceX and the renderer write it;
-training reads it.
+training reads it. ``names.json`` has the ``frames_sha256``, too, by which a run knows its data.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class WindowSet:
     clip: NDArray[np.int64]
     source: NDArray[np.int64]
     names: dict[str, list[str]]
+    frames_sha256: str
 
     def __len__(self) -> int:
         """Windows."""
@@ -63,8 +65,9 @@ def load(folder: Path) -> WindowSet:
     Raises:
         FileNotFoundError: a part is missing; the message names it.
     """
+    names = json.loads((folder / "names.json").read_text())
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", *COLUMNS)}
-    return WindowSet(**arrays, names=json.loads((folder / "names.json").read_text()))
+    return WindowSet(**arrays, frames_sha256=names.pop("frames_sha256"), names=names)
 
 
 def write(folder: Path, clips: Iterable[Clip], labels: Iterable[str], frame_count: int) -> None:
@@ -77,12 +80,13 @@ def write(folder: Path, clips: Iterable[Clip], labels: Iterable[str], frame_coun
     frames = open_memmap(folder / "frames.npy", mode="w+", dtype=np.uint8, shape=(frame_count, SIDE, SIDE))
     columns: dict[str, list[NDArray[np.int64]]] = {name: [] for name in COLUMNS}
     names: dict[str, list[str]] = {"labels": list(labels), "subjects": [], "clips": [], "sources": []}
-    end = 0
+    end, digest = 0, hashlib.sha256()
     for clip in clips:
         windows = len(clip.labels)
         if windows != max(0, len(clip.frames) - FRAMES + 1):
             raise ValueError(f"{clip.name}: {len(clip.frames)} frames make no {windows} windows")
         frames[end : end + len(clip.frames)] = clip.frames
+        digest.update(clip.frames.tobytes())
         columns["first"].append(np.arange(end, end + windows))
         columns["label"].append(clip.labels.astype(np.int64))
         for column, name in (("subject", clip.subject), ("clip", clip.name), ("source", clip.source)):
@@ -96,4 +100,6 @@ def write(folder: Path, clips: Iterable[Clip], labels: Iterable[str], frame_coun
     frames.flush()
     for name, parts in columns.items():
         np.save(folder / f"{name}.npy", np.concatenate([np.empty(0, np.int64), *parts]))
-    (folder / "names.json").write_text(json.dumps(names, indent=2) + "\n")
+    unfinished = folder / "names.json.partial"
+    unfinished.write_text(json.dumps({**names, "frames_sha256": digest.hexdigest()}, indent=2) + "\n")
+    unfinished.replace(folder / "names.json")

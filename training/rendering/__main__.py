@@ -10,8 +10,11 @@ from typing import get_args
 
 from tqdm import tqdm
 
+from training import cli
 from training.datasets.fer2013 import LABELS
 from training.datasets.windowset import Clip, load, write
+from training.rendering.expressions import needed_shapes
+from training.rendering.mesh import load as load_mesh
 from training.rendering.sequences import CLIP_FRAMES, CLIPS_PER_PERSON, SHARES, THRESHOLD, Order, Split
 
 
@@ -20,10 +23,12 @@ def arguments(given: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--mesh", type=Path, required=True, help="what training.rendering.pack writes")
     parser.add_argument("--out", type=Path, required=True, help="folder of the set")
-    parser.add_argument("--sequences", type=int, required=True, help=f"clips of {CLIP_FRAMES} frames")
+    parser.add_argument("--sequences", type=cli.positive, required=True, help=f"clips of {CLIP_FRAMES} frames")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=get_args(Split), default="train", help="no person is in two splits")
-    parser.add_argument("--workers", type=int, default=1, help="processes; their number does not change the result")
+    parser.add_argument(
+        "--workers", type=cli.positive, default=1, help="processes; their number does not change the result"
+    )
     return parser.parse_args(given)
 
 
@@ -57,6 +62,10 @@ def report(folder: Path, order: Order, kinds: Counter[str]) -> dict[str, object]
 def main(given: list[str] | None = None) -> None:
     """Render, write the set and its ``report.json``, and print the report."""
     args = arguments(given)
+    if (args.out / "names.json").exists():
+        raise ValueError(f"{args.out} holds a finished set; remove it, or name another folder")
+    if missing := needed_shapes() - set(load_mesh(args.mesh).names):
+        raise ValueError(f"{args.mesh} lacks shapes that expressions are made of: {', '.join(sorted(missing))}")
     order = Order(args.mesh, args.split, args.seed)
     kinds: Counter[str] = Counter()
 
@@ -73,4 +82,4 @@ def main(given: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

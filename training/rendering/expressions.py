@@ -83,6 +83,16 @@ def shapes_of(units: Units, left: float = 1.0, right: float = 1.0) -> Shapes:
     return total
 
 
+def needed_shapes() -> set[str]:
+    """Names of all shapes that the six emotions are made of."""
+    return {
+        name
+        for parts in ACTION_UNITS.values()
+        for shape, _ in parts
+        for name in ((f"{shape}L", f"{shape}R") if shape.endswith("_") else (shape,))
+    }
+
+
 def random_shapes(emotion: str, chance: np.random.Generator) -> Shapes:
     """One way to show ``emotion`` at full strength: a variant, each unit at 85 to 115 %, one side up to 20 % less."""
     variants = PROTOTYPES[emotion]

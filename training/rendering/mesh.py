@@ -76,11 +76,15 @@ def load(path: Path) -> Mesh:
     """
     with np.load(path) as stored:
         data = dict(stored)
+    if "neutral" not in data:
+        raise ValueError(f"{path} is no packed mesh")
     if not {"landmarks", "regions"} <= data.keys():
         indices = path.with_name("vertex_indices.json")
         if len(data["neutral"]) != ICT_VERTICES or not indices.exists():
             raise ValueError(f"{path} names no landmarks and regions, and is no ICT-FaceKit beside its {indices.name}")
         data |= {"landmarks": ict_landmarks(indices), "regions": ict_regions()}
+    if absent := {"tri", "expr", "expr_names", "ident"} - data.keys():
+        raise ValueError(f"{path} is no packed mesh: it lacks {', '.join(sorted(absent))}")
     names = tuple(str(name) for name in data["expr_names"])
     open_jaw = data["expr"][names.index("jawOpen")] if "jawOpen" in names else 0
     kept, triangles = thin(data["neutral"] + open_jaw, data["tri"], data["landmarks"], data["regions"])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from training import cli
 from training.rendering.geometry import Region
 from training.rendering.mesh import ICT_VERTICES, ict_landmarks, ict_regions
 
@@ -25,7 +26,7 @@ IDENTITY = re.compile(r"identity\d+")
 Array = NDArray[Any]
 
 
-class NotAKitError(Exception):
+class NotAKitError(ValueError):
     """The folder is not a whole checkout of the kit; the message names what is missing or does not fit."""
 
 
@@ -112,9 +113,10 @@ def main() -> None:
     parser.add_argument("checkout", type=Path, help="folder of the kit, which has FaceXModel in it")
     parser.add_argument("--out", type=Path, default=Path("mesh.npz"))
     args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     write(args.out, pack(args.checkout))
     print(f"{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,6 +1,7 @@
 """FER2013's pictures as a source: windows are made by moving them, PublicTest chooses and judges."""
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +74,13 @@ class FaceSource:
     judge = validate
 
     def describe(self) -> dict[str, object]:
-        """Count the pictures."""
-        return {"kind": "fer2013", "training": len(self.training), "public": len(self.public)}
+        """Count the pictures; the digest is of all that training and choosing see of them."""
+        content = sha256()
+        for faces in (self.training, self.public):
+            for array in (faces.images, faces.labels, faces.votes):
+                content.update(array.tobytes())
+        counts = {"training": len(self.training), "public": len(self.public)}
+        return {"kind": "fer2013", **counts, "digest": content.hexdigest()}
 
 
 def _agreed(faces: Faces) -> Faces:

@@ -74,15 +74,25 @@ class WindowSource:
 
     def describe(self) -> dict[str, object]:
         """Count windows, subjects and the parts; the digest is of all that says what a window is."""
-        columns = (self.windows.first, self.windows.label, self.windows.subject)
+        windows = self.windows
+        columns = (windows.first, windows.label, windows.subject, windows.source)
+        content = b"".join(np.asarray(column).tobytes() for column in columns) + windows.frames_sha256.encode()
         return {
             "kind": "windows",
             "sources": self.windows.names["sources"],
             "windows": len(self.windows),
             "subjects": len(self.windows.names["subjects"]),
             "parts": [len(part) for part in (self.parts.training, self.parts.validation, self.parts.test)],
-            "digest": sha256(b"".join(np.asarray(column).tobytes() for column in columns)).hexdigest(),
+            "digest": sha256(content).hexdigest(),
         }
+
+    def absent_classes(self) -> dict[str, list[str]]:
+        """Classes of which a part has no window, by part; small sets cannot give every part all."""
+        labels = self.windows.names["labels"]
+        parts = {"training": self.parts.training, "validation": self.parts.validation, "test": self.parts.test}
+        held = {part: set(np.asarray(self.windows.label)[rows].tolist()) for part, rows in parts.items()}
+        missing = {part: [label for row, label in enumerate(labels) if row not in held[part]] for part in parts}
+        return {part: absent for part, absent in missing.items() if absent}
 
     @property
     def title(self) -> str:
