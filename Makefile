@@ -11,10 +11,6 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-SERVE_SETS := requirements/serve.txt
-TEST_SETS := requirements/test.txt
-TRAINING_SETS := requirements/training.txt
-
 .PHONY: help serve test lint train train-smoke bench models lock wheel clean
 
 help: ## this list

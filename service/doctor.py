@@ -16,7 +16,8 @@ from service.inference.artifact import Artifact, ModelStore, NetworkManifest
 from service.inference.device import CPU_PROVIDER, Device, choose_device
 from service.inference.runner import OnnxNetwork
 from service.settings import Settings
-from service.vision.window import CROP_SIDE, FRAMES
+from service.vision.crop import CROP_SIDE
+from service.vision.window import FRAMES
 
 PARITY_LIMIT = 1e-3
 """Largest difference of a probability between a device and the CPU; a GPU's own rounding stays under it."""

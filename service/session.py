@@ -196,6 +196,7 @@ class Session:
         """Options and network for the frames from the next one on."""
         if options.stride != self.options.stride or options.timestamps != self.options.timestamps:
             self._stride = Stride(options.stride)
+        if options.timestamps != self.options.timestamps:
             self._capture_clock = CaptureClock()
         self.options, self.network = structs.replace(options, model=network.lane), network
 
@@ -252,7 +253,7 @@ class Session:
         except BadImage as error:
             return Answer(Outcome.BAD_IMAGE, {"reason": error.reason, "message": str(error)})
         finally:
-            frame.jpeg = b""  # Up to 8 frames of a session are open; none needs its bytes any more.
+            frame.jpeg = b""  # The frame stays open until its answer is sent, and needs its bytes no more.
         if sighting is None:
             return Answer(Outcome.NO_FACE)
         return self._enter(frame, sighting)

@@ -16,7 +16,8 @@ from service.errors import AtCapacity, BadOption, NoSuchStream, TimeConvError
 from service.inference.models import LoadedNetwork
 from service.protocol import Options, ServerMessage, SessionClose
 from service.session import Session
-from service.vision.window import CROP_SIDE, FRAMES
+from service.vision.crop import CROP_SIDE
+from service.vision.window import FRAMES
 from service.websocket import EXTENSION, End
 
 log = logging.getLogger(__name__)

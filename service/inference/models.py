@@ -10,8 +10,8 @@ from service.inference.artifact import Artifact, ModelStore, NetworkManifest
 from service.inference.batch import Runner
 from service.inference.device import Device
 from service.inference.runner import OnnxNetwork, largest_batch
-from service.vision.crop import CropGeometry
-from service.vision.window import CROP_SIDE, FRAMES
+from service.vision.crop import CROP_SIDE, CropGeometry
+from service.vision.window import FRAMES
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from service.vision.boxes import Box
 from service.vision.track import same_face
 
 FRAMES = 5
-CROP_SIDE = 48
 
 _INTERVALS_KEPT = 9
 

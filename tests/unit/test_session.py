@@ -538,6 +538,16 @@ def test_an_update_holds_from_the_next_frame_on() -> None:
     assert desk.look.seen == [b"none 0", b"none 1"]
 
 
+def test_another_stride_keeps_the_clocks_aligned() -> None:
+    """An update that does not touch the time stamps does not make a delayed frame look fresh."""
+    desk = Desk(timestamps=True)
+    desk.feed(stamped(5_000_000), after_s=0)
+    desk.session.update(Options(timestamps=True, stride=2), NETWORK)
+    desk.send()
+    desk.feed(stamped(5_040_000), after_s=0.1)
+    assert [message.age_ms for message in desk.send() if isinstance(message, FrameOutcome)] == [60.0]
+
+
 def test_frames_of_every_are_kept_when_the_session_turns_to_latest() -> None:
     """A frame that came under `every` is not superseded by one that came under `latest`."""
     desk = Desk(freshness="every")

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from training.datasets import FRAMES
+from training.datasets import FRAMES, SIZE
 
-SIDE = 48
 COLUMNS = ("first", "label", "subject", "clip", "source")
 
 
@@ -77,7 +76,7 @@ def write(folder: Path, clips: Iterable[Clip], labels: Iterable[str], frame_coun
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "names.json").unlink(missing_ok=True)
-    frames = open_memmap(folder / "frames.npy", mode="w+", dtype=np.uint8, shape=(frame_count, SIDE, SIDE))
+    frames = open_memmap(folder / "frames.npy", mode="w+", dtype=np.uint8, shape=(frame_count, SIZE, SIZE))
     columns: dict[str, list[NDArray[np.int64]]] = {name: [] for name in COLUMNS}
     names: dict[str, list[str]] = {"labels": list(labels), "subjects": [], "clips": [], "sources": []}
     end, digest = 0, hashlib.sha256()

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.vision.boxes import Box
-from service.vision.window import CROP_SIDE, FRAMES, Stride, Window
+from service.vision.crop import CROP_SIDE
+from service.vision.window import FRAMES, Stride, Window
 
 FACE = Box(100, 80, 60, 60)
 ELSEWHERE = Box(400, 80, 60, 60)
