@@ -23,8 +23,15 @@ class Config:
 
     A network this small underfits: a high peak rate, light decay, moderate motion and averaged weights.
 
-    `votes_weight` and `static_share` are for FER2013's pictures alone; `augmentation`, `split` and `split_seed` for
-    sets of windows alone. A run stops early after `patience` epochs without a better validation score; 0 is never.
+    `votes_weight`, `static_share`, `shift_px`, `spoiled_share` (of windows, one or two frames: `training.spoil`) and
+    `shrunk_share` (windows of small faces) are for FER2013's pictures alone; `augmentation`, `split` and `split_seed`
+    for sets of windows alone.
+
+    `mixup` (Zhang et al. 2018, arXiv:1710.09412) is the parameter of its beta distribution. For the first `low_share`
+    of the epochs windows are made `low_side` pixels wide: a third of the cost for 32. `teacher` is the checkpoint of a
+    net that sees what this one sees, and whose answer is `teacher_weight` of the target (Hinton et al. 2015,
+    arXiv:1503.02531; Beyer et al. 2022, arXiv:2106.05237). `start` is a checkpoint to go on from.
+    A run stops early after `patience` epochs without a better validation score; 0 is never.
     `precision` is float32 for the 3-D networks on the CPU whatever it says (`training.train.Run.precision`). `seed`
     decides on everything but the split, so that runs of several seeds are judged by the same windows.
     """
@@ -40,6 +47,15 @@ class Config:
     averaging: float = 0.999
     votes_weight: float = 0.75
     static_share: float = 0.5
+    shift_px: float = 3.0
+    spoiled_share: float = 0.0
+    shrunk_share: float = 0.0
+    mixup: float = 0.0
+    low_side: int = 48
+    low_share: float = 0.0
+    teacher: str = ""
+    teacher_weight: float = 0.0
+    start: str = ""
     augmentation: AugmentationName = "default"
     split: Split = "subject"
     split_seed: int = 0

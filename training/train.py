@@ -11,6 +11,7 @@ one: on the CPU bit for bit, with the same number of threads. `--device cuda` is
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -63,6 +64,26 @@ class Run:
         on_volumes = any(isinstance(layer, nn.Conv3d) for layer in self.network.modules())
         return "float32" if on_volumes and torch.device(self.config.device).type == "cpu" else self.config.precision
 
+    @cached_property
+    def teacher(self) -> nn.Module | None:
+        """The net that teaches and learns no more; opened when it is first asked, since only training does."""
+        if not self.config.teacher:
+            return None
+        state = torch.load(self.config.teacher, map_location="cpu", weights_only=True)
+        teacher = _place(networks.build(state["config"]["network"]), self.config.device)
+        teacher.load_state_dict(state["averaged"])
+        return teacher.eval().requires_grad_(requires_grad=False)
+
+    @classmethod
+    def begin(cls, config: Config) -> "Run":
+        """Begin with fresh weights, or with the averaged ones of the checkpoint `config.start`."""
+        run = cls(config)
+        if config.start:
+            weights = torch.load(config.start, map_location="cpu", weights_only=True)["averaged"]
+            run.network.load_state_dict(weights)
+            run.averaged.load_state_dict(weights)
+        return run
+
     def save(self, path: Path) -> None:
         """Write the checkpoint beside its place and move it there, so that a killed run leaves a whole one."""
         state = {
@@ -100,7 +121,9 @@ class Run:
         """
         config = self.config
         seed = config.seed * 1_000_003 + self.epoch
-        # Dropout draws from torch's own generator, all else from ours.
+        # Building the teacher draws numbers too, so it is opened before the seed is set.
+        teacher = self.teacher
+        # Dropout and blending draw from torch's own generator, all else from ours.
         torch.manual_seed(seed)
         generator = torch.Generator(config.device).manual_seed(seed)
         draw = source.drawer(config)
@@ -110,14 +133,23 @@ class Run:
         for index, rows in enumerate(_bar(batches, f"epoch {self.epoch + 1}/{config.epochs}")):
             step = self.epoch * len(batches) + index
             rate = learning_rate(config, step, config.epochs * len(batches))
-            losses.append(self._step(*draw(rows, generator), rate, step))
+            losses.append(self._step(*draw(rows, generator), teacher, rate, step))
         self.epoch += 1
         return float(torch.stack(losses).mean())
 
-    def _step(self, window: Tensor, target: Tensor, rate: float, step: int) -> Tensor:
+    def _step(self, window: Tensor, target: Tensor, teacher: nn.Module | None, rate: float, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        scaled = window.div_(255).contiguous(memory_format=torch.channels_last)
+        scaled = window.div_(255)
+        if self.config.mixup:
+            scaled, target = _mix(scaled, target, self.config.mixup)
+        scaled = scaled.contiguous(memory_format=torch.channels_last)
+        if teacher is not None:
+            with torch.no_grad():
+                target = target.lerp(teacher(scaled).softmax(dim=1), self.config.teacher_weight)
+        if self.epoch < self.config.low_share * self.config.epochs:
+            side = self.config.low_side
+            scaled = functional.interpolate(scaled, (side, side), mode="bilinear", antialias=True)
         with torch.autocast(scaled.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.network(scaled)
         loss = functional.cross_entropy(logits.float(), target)
@@ -148,6 +180,18 @@ def _place(network: nn.Module, device: str) -> nn.Module:
         if weights.ndim == 4:
             weights.data = weights.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+def _mix(windows: Tensor, targets: Tensor, parameter: float) -> tuple[Tensor, Tensor]:
+    """Blend each window and target with another of the batch, by torch's own chance."""
+    drawn = torch.distributions.Beta(parameter, parameter).sample((len(windows),)).to(windows.device)
+    # The larger part stays in its place.
+    kept = torch.maximum(drawn, 1 - drawn)
+    other = torch.randperm(len(windows), device=windows.device)
+    return (
+        windows[other].lerp(windows, kept[:, None, None, None]),
+        targets[other].lerp(targets, kept[:, None]),
+    )
 
 
 def _bar(batches: list[Tensor], title: str) -> "tqdm[Tensor]":
@@ -206,7 +250,7 @@ def _fresh(config: Config, out: Path) -> Run:
     """Begin a run; what an earlier one, whose checkpoint was taken away, left is not its."""
     for name in (run_folder.SCORES, run_folder.LOG, run_folder.CURVE, run_folder.CONFUSION, BEST):
         (out / name).unlink(missing_ok=True)
-    return Run(config)
+    return Run.begin(config)
 
 
 def _epoch(run: Run, source: Source, out: Path) -> None:

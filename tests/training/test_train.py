@@ -20,7 +20,7 @@ from training.networks import NETWORKS
 from training.sources import Draw, Source, Verdict
 from training.sources.faces import FaceSource
 from training.sources.windows import WindowSource
-from training.train import Run, _batches, main, train
+from training.train import Run, _batches, _mix, main, train
 
 pytestmark = pytest.mark.training
 
@@ -128,6 +128,84 @@ def test_a_killed_run_on_windows_equals_an_unbroken_one(windows: WindowSource, t
     assert_equal_runs(unbroken, train(config, windows, tmp_path / "broken"))
     scores = [(tmp_path / name / "scores.json").read_text() for name in ("unbroken", "broken")]
     assert scores[0] == scores[1]
+
+
+def test_a_killed_run_with_every_option_equals_an_unbroken_one(corpus: FaceSource, tmp_path: Path) -> None:
+    """So does one that starts from another run's weights, is taught, blends, spoils, shrinks and changes its size."""
+    train(replace(CONFIG, epochs=1), corpus, tmp_path / "first")
+    train(replace(CONFIG, epochs=1, network="wide-resnet"), corpus, tmp_path / "teacher")
+    config = replace(
+        CONFIG,
+        start=str(tmp_path / "first" / "best.pt"),
+        teacher=str(tmp_path / "teacher" / "best.pt"),
+        teacher_weight=0.5,
+        mixup=0.3,
+        spoiled_share=0.5,
+        shrunk_share=0.5,
+        low_side=32,
+        low_share=0.4,
+    )
+    unbroken = train(config, corpus, tmp_path / "unbroken")
+    with pytest.raises(Killed):
+        train(config, DyingSource(corpus, [3]), tmp_path / "broken")
+    assert_equal_runs(unbroken, train(config, corpus, tmp_path / "broken"))
+
+
+def test_a_run_starts_from_the_averaged_weights_it_is_given(corpus: FaceSource, tmp_path: Path) -> None:
+    """Both the network and its average begin as the other run's average ended."""
+    first = train(replace(CONFIG, epochs=1), corpus, tmp_path)
+    second = Run.begin(replace(CONFIG, start=str(tmp_path / "last.pt")))
+    for part in (second.network, second.averaged):
+        expected, actual = first.averaged.state_dict(), part.state_dict()
+        assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+class Recorder(nn.Module):
+    """Keeps what it was shown, and answers the same to everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(7))
+        self.shown: list[Tensor] = []
+
+    def forward(self, window: Tensor) -> Tensor:
+        self.shown.append(window.detach())
+        return self.logits.expand(len(window), -1)
+
+
+def test_the_first_epochs_are_small_and_the_others_whole(corpus: FaceSource) -> None:
+    """Half of four epochs at 32 pixels are the first two."""
+    run = Run(replace(CONFIG, epochs=4, low_side=32, low_share=0.5))
+    sides = []
+    for _ in range(4):
+        run.network = recorder = Recorder()
+        run.optimizer = torch.optim.AdamW(recorder.parameters())
+        run.averaged = Recorder()
+        run.train_epoch(corpus)
+        sides.append({window.shape[-1] for window in recorder.shown})
+    assert sides == [{32}, {32}, {48}, {48}]
+
+
+def test_a_teacher_alone_is_all_that_is_learnt(corpus: FaceSource, tmp_path: Path) -> None:
+    """At weight 1 the loss is the cross entropy to the teacher's answer, whatever the labels say."""
+    train(replace(CONFIG, epochs=1, network="wide-resnet"), corpus, tmp_path)
+    config = replace(CONFIG, teacher=str(tmp_path / "best.pt"), teacher_weight=1.0)
+    faces = corpus.training
+    wrong = replace(faces, labels=(faces.labels + 1) % 7, votes=np.roll(faces.votes, 1, axis=1))
+    runs = [Run(config) for _ in range(2)]
+    assert runs[0].train_epoch(corpus) == runs[1].train_epoch(replace(corpus, training=wrong))
+
+
+def test_blended_windows_stay_near_their_own_target() -> None:
+    """A blend is at least half its own window and target, by the same share in both."""
+    windows = torch.arange(64.0)[:, None, None, None].expand(-1, 5, 2, 2)
+    targets = torch.eye(64)
+    mixed, blended = _mix(windows, targets, 1.0)
+    own = blended.diagonal()
+    assert (own >= 0.5).all()
+    assert (own < 1).any()
+    assert torch.allclose(blended.sum(dim=1), torch.ones(64))
+    assert torch.allclose(mixed[:, 0, 0, 0], blended @ torch.arange(64.0), atol=1e-4)
 
 
 def test_each_epoch_is_logged_once(corpus: FaceSource, tmp_path: Path) -> None:

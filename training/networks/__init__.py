@@ -11,6 +11,7 @@ from training.networks.mobilenetv2 import MobileNetV2
 from training.networks.resnet2plus1d import ResNet2Plus1d
 from training.networks.resnet3d import ResNet3d
 from training.networks.resnet20 import ResNet20
+from training.networks.wide_resnet import WideResNet
 
 # In the order of the paper's Table II.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -21,6 +22,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet20-3d": ResNet3d,
     "resnet20-2plus1d": ResNet2Plus1d,
 }
+# Larger nets that teach these and are not served.
+TEACHERS: dict[str, Callable[[], nn.Module]] = {"wide-resnet": WideResNet}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class ParameterCount:
 
 def build(name: str) -> nn.Module:
     """Build the network of that name with fresh weights; `KeyError` if there is none."""
-    return NETWORKS[name]()
+    return (NETWORKS | TEACHERS)[name]()
 
 
 def count_parameters(network: nn.Module) -> ParameterCount:

@@ -16,6 +16,7 @@ from training.datasets.fer2013 import COLUMN_OF_LABEL, NO_LABEL, VOTE_COLUMNS, F
 from training.datasets.motion import Motion, windows
 from training.scores import score_both
 from training.sources import Draw, Verdict
+from training.spoil import shrink_some, spoil_some
 
 EVALUATION_BATCH = 512
 
@@ -46,10 +47,11 @@ class FaceSource:
         """Draw windows by `training.datasets.motion`, with soft targets."""
         pictures = torch.from_numpy(self.training.images).to(config.device)
         targets = torch.from_numpy(fer2013.targets(self.training, config.votes_weight)).to(config.device)
-        motion = replace(Motion(), static_share=config.static_share)
+        motion = replace(Motion(), static_share=config.static_share, shift_px=config.shift_px)
 
         def draw(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            return windows(pictures[rows], motion, generator), targets[rows]
+            moved = windows(pictures[rows], motion, generator)
+            return _worsen(moved, config, generator), targets[rows]
 
         return draw
 
@@ -81,6 +83,17 @@ class FaceSource:
                 content.update(array.tobytes())
         counts = {"training": len(self.training), "public": len(self.public)}
         return {"kind": "fer2013", **counts, "digest": content.hexdigest()}
+
+
+def _worsen(windows: Tensor, config: Config, generator: torch.Generator) -> Tensor:
+    """Shrink and spoil as many windows float32 [n, 5, 48, 48] of whole gray levels as the config says."""
+    if not (config.spoiled_share or config.shrunk_share):
+        return windows
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    rng, worse = np.random.default_rng(seed), windows.byte().cpu().numpy()
+    shrink_some(worse, config.shrunk_share, rng)
+    spoil_some(worse, config.spoiled_share, rng)
+    return torch.from_numpy(worse).to(windows.device).float()
 
 
 def _agreed(faces: Faces) -> Faces:
