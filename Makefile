@@ -43,8 +43,8 @@ train-smoke: $(VENV)/training.done ## render a little, train all six networks fo
 bench: $(VENV)/test.done ## figures of the service on this machine, printed and in build/bench.json
 	$(BIN)/python -m loadtest.bench
 
-models: $(VENV)/test.done ## the README's table of networks, from their manifests
-	$(BIN)/python -m training.report --into README.md
+models: $(VENV)/test.done ## the tables of README.md and docs/models.md, from manifests and docs/results
+	$(BIN)/python -m training.document
 
 lock: $(VENV)/uv.done ## compile requirements/*.txt from pyproject.toml
 	./requirements/compile.sh $(UV)

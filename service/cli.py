@@ -4,7 +4,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from service import __version__
 from service.errors import TimeConvError
 from service.settings import Settings, unknown_variables
+
+if TYPE_CHECKING:
+    from service.inference.artifact import NetworkManifest
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 
@@ -152,13 +155,18 @@ def models() -> None:
         assert isinstance(manifest, NetworkManifest)
         size = f"{manifest.parameters['total']:,} parameters" if "total" in manifest.parameters else ""
         default = "default" if settings.model in (manifest.name, artifact.spec) else ""
-        parts = (f"{artifact.spec:32}", f"{size:18}", _published(manifest.scores), default)
+        parts = (f"{artifact.spec:32}", f"{size:18}", _published(manifest), default)
         typer.echo("  ".join(part for part in parts if part.strip()))
 
 
-def _published(scores: dict[str, Any]) -> str:
-    """The score that tells most, if it was measured: on pictures that neither training nor choices have seen."""
-    accuracy = scores.get("private", {}).get("deduplicated", {}).get("ferplus_accuracy")
+def _published(manifest: "NetworkManifest") -> str:
+    """The score that tells most, if it was measured: on what neither training nor choices have seen."""
+    if not manifest.for_people:
+        accuracy = manifest.scores.get("test", {}).get("accuracy")
+        return f"not for people: learnt from {manifest.learnt_from}" + (
+            "" if accuracy is None else f", top-1 {accuracy:.3f}"
+        )
+    accuracy = manifest.scores.get("private", {}).get("deduplicated", {}).get("ferplus_accuracy")
     return "" if accuracy is None else f"FER+ accuracy {accuracy:.3f} (PrivateTest, de-duplicated)"
 
 

@@ -1,27 +1,68 @@
-"""Write the model card from the manifest: `python -m training.card model_store/NAME/VERSION`.
+"""Write model cards from the manifests: `python -m training.card model_store/*/*` (detectors are passed over).
 
-The prose, `card.md`, holds for every network trained on FER2013 stills; figures come from the manifest alone.
+The prose is in `cards/`: a head for every network, and the rest by what it learnt from. Figures come from the manifest
+alone.
 """
 
 from argparse import ArgumentParser
 from pathlib import Path
 
 from training import manifest
-from training.report import report
+from training.report import faces_table, learnt_from_faces, windows_table
 
-PROSE = Path(__file__).with_name("card.md")
+PROSE = Path(__file__).with_name("cards")
+
+FACES = {
+    "lead": "Reads the expression on one face from five frames in a row: probabilities of seven labels.",
+    "meant": (
+        "Showing someone what a face expresses while a talk goes on, where the person asked for it and knows that it\n"
+        "errs; research; demonstrations. Show the uncertainty with the answer: an answer called uncertain is better\n"
+        "not shown as a label."
+    ),
+    "unfit": "",
+}
+RENDERED = {
+    "lead": (
+        "**Trained on rendered faces only, for comparison: not for people.** Reads the expression on one rendered\n"
+        "face from five frames in a row."
+    ),
+    "meant": "Comparing architectures, and measuring what they cost in the service.",
+    "unfit": "- Reading real faces.\n",
+}
+ONE_FRAME = "It sees one frame, the last of a window: what came before is not read."
+STILLS = (
+    "Its motion was made from stills: windows are one picture moved, lit and disturbed. It has seen no real face that\n"
+    "  changes its expression within a window. No openly licensed, labelled video of facial expression could be had\n"
+    "  (CK+, BAUM-1 and eNTERFACE'05 need signed agreements), so none of these figures can be set beside the paper's."
+)
 
 
 def card(described: manifest.Manifest) -> str:
     """Fill the prose with a manifest's figures."""
-    certain = described["scores"]["certain"]
-    return PROSE.read_text(encoding="utf-8").format(
-        **(described | {"labels": ", ".join(described["labels"]), "scores": report([described])}),
-        input_shape=_shape(described["input"]["shape"]),
-        output_shape=_shape(described["output"]["shape"]),
-        accuracy=certain["ferplus_accuracy"],
-        coverage=certain["coverage"],
+    real = learnt_from_faces(described)
+    text = _read("head") + "\n" + _read("faces" if real else "rendered")
+    values = described | (FACES if real else RENDERED)
+    return text.format_map(
+        values
+        | {
+            "labels": ", ".join(described["labels"]),
+            "certain": described["scores"]["certain"],
+            "private": described["scores"].get("private", {}).get("certain"),
+            "scores": faces_table([described]) if real else windows_table([described]),
+            "input_shape": _shape(described["input"]["shape"]),
+            "output_shape": _shape(described["output"]["shape"]),
+            "millions": described["macs"] / 1e6,
+            "commit": (described["training"]["commit"] or "unknown")[:10],
+            "motion": ONE_FRAME if described["name"].endswith("-2d") else STILLS,
+            "seen": "has learnt from beside its photographs"
+            if "rendered" in described["training"]["data"]
+            else "never saw",
+        }
     )
+
+
+def _read(name: str) -> str:
+    return (PROSE / f"{name}.md").read_text(encoding="utf-8")
 
 
 def _shape(dimensions: list[int | str]) -> str:
@@ -29,11 +70,13 @@ def _shape(dimensions: list[int | str]) -> str:
 
 
 def main() -> None:
-    """Read the command line and write `README.md`."""
+    """Read the command line and write each `README.md`."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="version folder, e.g. model_store/timeconv-mini-xception/1")
-    folder: Path = parser.parse_args().model
-    (folder / "README.md").write_text(card(manifest.read(folder)), encoding="utf-8")
+    parser.add_argument("models", type=Path, nargs="+", help="version folders, e.g. model_store/timeconv-resnet20/1")
+    for folder in parser.parse_args().models:
+        described = manifest.read(folder)
+        if described["kind"] == "network":
+            (folder / "README.md").write_text(card(described), encoding="utf-8")
 
 
 if __name__ == "__main__":

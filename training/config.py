@@ -23,9 +23,11 @@ class Config:
 
     A network this small underfits: a high peak rate, light decay, moderate motion and averaged weights.
 
-    `votes_weight`, `static_share`, `shift_px`, `spoiled_share` (of windows, one or two frames: `training.spoil`) and
-    `shrunk_share` (windows of small faces) are for FER2013's pictures alone; `augmentation`, `split` and `split_seed`
-    for sets of windows alone.
+    `votes_weight`, `static_share`, `shift_px`, `shaken_share` (of moving windows, whose box shakes), `spoiled_share`
+    (of windows, one or two frames: `training.spoil`), `shrunk_share` (windows of small faces), `rendered` and
+    `rendered_share` (a folder of rendered windows, and their share in each batch) are for FER2013's pictures alone;
+    `augmentation`, `split` and `split_seed` for sets of windows alone. An epoch has `epoch_windows` windows at most,
+    drawn anew each time; 0 is all.
 
     `mixup` (Zhang et al. 2018, arXiv:1710.09412) is the parameter of its beta distribution. For the first `low_share`
     of the epochs windows are made `low_side` pixels wide: a third of the cost for 32. `teacher` is the checkpoint of a
@@ -40,6 +42,7 @@ class Config:
     network: str = "timeconv-mini-xception"
     epochs: int = 45
     batch: int = 128
+    epoch_windows: int = 0
     schedule: Schedule = "cosine"
     peak_learning_rate: float = 6e-3
     warmup_share: float = 0.1
@@ -48,6 +51,7 @@ class Config:
     votes_weight: float = 0.75
     static_share: float = 0.5
     shift_px: float = 3.0
+    shaken_share: float = 0.0
     spoiled_share: float = 0.0
     shrunk_share: float = 0.0
     mixup: float = 0.0
@@ -56,6 +60,8 @@ class Config:
     teacher: str = ""
     teacher_weight: float = 0.0
     start: str = ""
+    rendered: str = ""
+    rendered_share: float = 0.0
     augmentation: AugmentationName = "default"
     split: Split = "subject"
     split_seed: int = 0

@@ -1,26 +1,31 @@
-"""Score an exported model: `python -m training.evaluate model_store/NAME/VERSION --data fer2013.npz --split public`.
+"""Score an exported model: `python -m training.evaluate model_store/NAME/VERSION --data DATA --split SPLIT`.
 
-The rule, everywhere and always: one pass over five identical copies of the picture, no flip; FER accuracy over all
-pictures; FER+ accuracy over those where one of the seven columns strictly has the most of all ten columns' votes; with
-and without the pictures that are pixel for pixel in Training too. Everything is chosen on PublicTest; PrivateTest is
-for one look at the end. The scores go into the manifest. Needs ONNX Runtime, not torch.
+The rule for FER2013 (splits public, private), everywhere and always: one pass over five identical copies of the
+picture, no flip; FER accuracy over all pictures; FER+ accuracy over those where one of the seven columns strictly has
+the most of all ten columns' votes; with and without the pictures that are pixel for pixel in Training too. Everything
+is chosen on PublicTest; PrivateTest is for one look at the end. Of a folder of windows (splits validation, test) every
+window of the part is answered. The scores go into the manifest. Needs ONNX Runtime, not torch.
 """
 
+import json
 from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from training import cli, manifest
-from training.datasets import FRAMES, fer2013
+from training import cli, confusion, manifest, splits
+from training.datasets import FRAMES, fer2013, windowset
 from training.datasets.fer2013 import Faces, Split
-from training.scores import Scores, score_both
+from training.datasets.windowset import WindowSet
+from training.scores import Scores, certain, score_both
 
 BATCH = 256
 SPLITS = {"public": Split.PUBLIC, "private": Split.PRIVATE}
+WINDOW_SPLITS = ("validation", "test")
 
 # Windows uint8 [n, 5, 48, 48] to probabilities float32 [n, 7].
 Model = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -52,6 +57,45 @@ def evaluate(model: Model, faces: Faces) -> dict[str, Scores]:
     return score_both(answer(model, faces.images), faces)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of what can be judged: probabilities [n, 7], the truth [n] in the same order."""
+
+    probabilities: NDArray[np.float32]
+    truth: NDArray[np.int64]
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """The winners' probabilities [n]."""
+        highest: NDArray[np.float32] = self.probabilities.max(axis=1)
+        return highest
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which answers are right [n]."""
+        return self.probabilities.argmax(axis=1) == self.truth
+
+
+def answers(model: Model, data: Path, split: str) -> Answers:
+    """Answer what can be judged of a split: pictures that have a FER+ label and no copy in Training, or windows."""
+    if split in WINDOW_SPLITS:
+        windows, rows = open_part(data, split)
+        starts = range(0, len(rows), BATCH)
+        parts = [model(windows.windows(rows[at : at + BATCH])) for at in starts]
+        return Answers(np.concatenate(parts), np.asarray(windows.label)[rows])
+    faces = fer2013.with_votes(fer2013.load(data, SPLITS[split]))
+    truth = fer2013.ferplus_labels(faces.votes)
+    judged = (truth != fer2013.NO_LABEL) & ~faces.duplicate
+    return Answers(answer(model, faces.images[judged]), truth[judged])
+
+
+def open_part(folder: Path, split: str) -> tuple[WindowSet, NDArray[np.int64]]:
+    """Open a set of windows and cut it by subject as training does by default; give the part's rows."""
+    windows = windowset.load(folder)
+    parts = splits.split(windows, "subject", 0)
+    return windows, parts.validation if split == "validation" else parts.test
+
+
 def table(scores: dict[str, Scores]) -> str:
     """Lay scores out for a terminal: a column each way of counting."""
     rows = {way: _flat(values) for way, values in scores.items()}
@@ -67,6 +111,7 @@ def _flat(scores: Scores) -> dict[str, str]:
         "with FER+ label": str(scores.ferplus_pictures),
         "FER accuracy": f"{scores.fer_accuracy:.4f}",
         "FER+ accuracy": f"{scores.ferplus_accuracy:.4f}",
+        "mean recall": f"{scores.mean_recall:.4f}",
         "ECE": f"{scores.ece:.4f}",
     } | recall
 
@@ -75,14 +120,24 @@ def main() -> None:
     """Read the command line, score, print and record."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="version folder, e.g. model_store/timeconv-mini-xception/1")
-    parser.add_argument("--data", type=Path, required=True, help="FER2013 with FER+ votes, .npz")
-    parser.add_argument("--split", choices=sorted(SPLITS), default="public")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="FER2013 with FER+ votes, .npz; or a folder of windows"
+    )
+    parser.add_argument("--split", choices=[*SPLITS, *WINDOW_SPLITS], default="public")
     options = parser.parse_args()
-    scores = evaluate(open_model(options.model), fer2013.with_votes(fer2013.load(options.data, SPLITS[options.split])))
-    described = manifest.read(options.model)
-    described["scores"][options.split] = {way: values.rounded() for way, values in scores.items()}
+    model, described = open_model(options.model), manifest.read(options.model)
+    judged = answers(model, options.data, options.split)
+    trusted = certain(judged.confidence, judged.right, described["uncertain_below"])
+    if options.split in WINDOW_SPLITS:
+        measured: dict[str, object] = asdict(confusion.score(judged.probabilities, judged.truth))
+        print(json.dumps(measured | {"certain": trusted}, indent=2))
+    else:
+        scores = evaluate(model, fer2013.with_votes(fer2013.load(options.data, SPLITS[options.split])))
+        measured = {way: values.rounded() for way, values in scores.items()}
+        print(table(scores))
+        print(f"certain (de-duplicated): {trusted}")
+    described["scores"][options.split] = measured | {"certain": trusted}
     manifest.write(options.model, described)
-    print(table(scores))
 
 
 if __name__ == "__main__":

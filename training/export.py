@@ -1,12 +1,14 @@
-"""Calibrate and export a network: `python -m training.export --checkpoint runs/NAME/best.pt --data fer2013.npz`.
+"""Calibrate and export a network: `python -m training.export --checkpoint runs/NAME/best.pt --data DATA`.
 
 Writes `model.onnx` and `manifest.json` into `model_store/NETWORK/VERSION`. The graph takes windows as the camera gave
-them, uint8 [n, 5, 48, 48]; scaling to 0..1, temperature and softmax are inside it.
+them, uint8 [n, 5, 48, 48]; scaling to 0..1, calibration (`training.calibrate`) and softmax are inside it. A network is
+calibrated on what its run was chosen by: PublicTest, or the validation part of a set of windows.
 """
 
-import subprocess
+import json
 import warnings
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,48 +17,42 @@ import torch
 from torch import Tensor, nn
 
 from training import cli, manifest, networks
-from training.calibrate import Trust, choose_threshold, fit_temperature, temper
+from training.calibrate import Calibration, calibrate
 from training.config import Config
-from training.datasets import FRAMES, SIZE, fer2013
-from training.datasets.fer2013 import LABELS, NO_LABEL, Faces, Split
-from training.sources.faces import answer
-from training.train import Run
+from training.datasets import FRAMES, SIZE
+from training.datasets.fer2013 import LABELS
+from training.datasets.titles import FER2013, RENDERED
+from training.networks.macs import count_macs
+from training.provenance import commit
+from training.sources import Source
+from training.train import Run, open_source
 
 FILE = "model.onnx"
 # Old enough for every ONNX Runtime since 1.13.
 OPSET = 17
 PARITY = 1e-5
+# Measured once, by `training.detectors.geometry`, on pictures framed as every network here learns them.
+GEOMETRY = Path(__file__).with_name("detectors") / "geometry.json"
 PARITY_BATCHES = (1, 3, 64)
-DATA = (
-    "28,556 of the 28,709 pictures of FER2013's Training split (without those that have no votes, or that half the "
-    "annotators called not a face), labels mixed of FER+ votes and FER2013; windows of five frames made by moving them"
-)
 
 
 class Deployed(nn.Module):
     """A network as it is served: windows uint8 [n, 5, 48, 48] to probabilities float32 [n, 7]."""
 
-    def __init__(self, network: nn.Module, temperature: float) -> None:
-        """Wrap a trained network and put it into evaluation mode."""
+    def __init__(self, network: nn.Module, temperature: float = 1.0, offset: Sequence[float] = ()) -> None:
+        """Wrap a trained network and put it into evaluation mode; an empty `offset` is none."""
         super().__init__()
         self.network = network
         self.temperature = temperature
+        self.offset = torch.tensor([*offset], dtype=torch.float32) if any(offset) else None
         self.eval()
 
     def forward(self, window: Tensor) -> Tensor:
-        """Scale to 0..1, score, divide by the temperature, normalise."""
+        """Scale to 0..1, score, take the offset off, divide by the temperature, normalise."""
         logits: Tensor = self.network(window.to(torch.float32) / 255)
+        if self.offset is not None:
+            logits = logits - self.offset
         return (logits / self.temperature).softmax(dim=1)
-
-
-def calibrate(network: nn.Module, public: Faces) -> tuple[float, Trust]:
-    """Fit temperature and threshold on PublicTest's pictures that have a FER+ label and are in no other split."""
-    truth = fer2013.ferplus_labels(public.votes)
-    judged = (truth != NO_LABEL) & ~public.duplicate
-    probabilities, truth = answer(network, public.where(judged)), truth[judged]
-    temperature = round(fit_temperature(probabilities, truth), 4)
-    tempered = temper(probabilities, temperature)
-    return temperature, choose_threshold(tempered.max(axis=1), tempered.argmax(axis=1) == truth)
 
 
 def export(model: Deployed, file: Path) -> float:
@@ -98,9 +94,9 @@ def check_parity(model: Deployed, file: Path) -> float:
     return worst
 
 
-def describe(run: Run, version: str, file: Path, temperature: float, trust: Trust) -> manifest.Manifest:
+def describe(run: Run, version: str, file: Path, source: Source, calibration: Calibration) -> manifest.Manifest:
     """Gather all a service has to know of the model, and how it came about; the scores are `training.evaluate`'s."""
-    count = networks.count_parameters(run.averaged)
+    count, trust = networks.count_parameters(run.averaged), calibration.trust
     return {
         "name": run.config.network,
         "version": version,
@@ -112,52 +108,53 @@ def describe(run: Run, version: str, file: Path, temperature: float, trust: Trus
         "labels": list(LABELS),
         "window": FRAMES,
         "parameters": {"total": count.total, "trainable": count.trainable},
-        "temperature": temperature,
+        "macs": count_macs(run.averaged),
+        "temperature": calibration.temperature,
+        "prior_part": calibration.prior_part,
         "uncertain_below": trust.uncertain_below,
-        "crop": {},
+        "learnt_from": source.title,
+        "for_people": source.title != RENDERED,
+        "crop": json.loads(GEOMETRY.read_text()),
         "training": {
             "commit": commit(),
-            "command": command(run.config),
+            "command": command(run.config, source),
             "epochs": run.config.epochs,
             "chosen_epoch": run.epoch,
-            "data": DATA,
+            "data": source.provenance(run.config),
         },
         "scores": {
             "certain": {
-                "split": "public, deduplicated",
-                "ferplus_accuracy": round(trust.accuracy, 4),
+                "split": source.chosen_on,
+                "accuracy": round(trust.accuracy, 4),
                 "coverage": round(trust.coverage, 4),
             }
         },
     }
 
 
-def command(config: Config) -> str:
+def command(config: Config, source: Source) -> str:
     """Give the command line that repeats the run."""
-    return " ".join(["python -m training.train --data fer2013.npz --out runs/NAME", *config.changed_options()])
-
-
-def commit() -> str | None:
-    """Name the commit of the code at work; None where there is no history (an unpacked archive)."""
-    asked = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 - constant arguments
-    return done.stdout.strip() or None
+    data = "fer2013.npz" if source.title == FER2013 else "data/rendered"
+    return " ".join([f"python -m training.train --data {data} --out runs/NAME", *config.changed_options()])
 
 
 def main() -> None:
     """Read the command line, calibrate, export, describe."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt of a run")
-    parser.add_argument("--data", type=Path, required=True, help="FER2013 with FER+ votes, .npz; PublicTest is read")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="what it was trained on: FER2013 with FER+ votes, or windows"
+    )
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     parser.add_argument("--version", default="1")
     options = parser.parse_args()
     run = Run.resume(options.checkpoint, device="cpu")
+    source = open_source(options.data, run.config)
     folder = options.store / run.config.network / options.version
-    temperature, trust = calibrate(run.averaged, fer2013.with_votes(fer2013.load(options.data, Split.PUBLIC)))
-    export(Deployed(run.averaged, temperature), folder / FILE)
-    manifest.write(folder, describe(run, options.version, folder / FILE, temperature, trust))
-    print(f"{folder}: temperature {temperature}, {trust}")
+    calibration = calibrate(*source.answers(run.averaged, "cpu"), source.prior(run.config))
+    export(Deployed(run.averaged, calibration.temperature, calibration.offset), folder / FILE)
+    manifest.write(folder, describe(run, options.version, folder / FILE, source, calibration))
+    print(f"{folder}: {calibration}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""How long an exported network takes for one window on one CPU core. Needs ONNX Runtime, not torch."""
+"""How long an exported network takes for one window on one CPU core: `python -m training.latency model_store/*/*`.
 
+The figures go into the manifests, with the machine they hold for. Needs ONNX Runtime, not torch.
+"""
+
+from argparse import ArgumentParser
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
 from time import perf_counter
@@ -9,7 +13,9 @@ from time import perf_counter
 import numpy as np
 import onnxruntime
 
+from training import cli, manifest
 from training.datasets import FRAMES, SIZE
+from training.provenance import processor, today
 
 # As many as the paper's Table II is the mean of (Lee & Wong 2020).
 RUNS = 1000
@@ -49,3 +55,20 @@ def measure(path: Path, runs: int = RUNS, clock: Callable[[], float] = perf_coun
         run()
     times_ms = [run() for _ in range(runs)]
     return Latency(fmean(times_ms), pstdev(times_ms), runs, THREADS)
+
+
+def main() -> None:
+    """Read the command line, measure, print and record."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("models", type=Path, nargs="+", help="version folders; detectors are passed over")
+    for folder in parser.parse_args().models:
+        described = manifest.read(folder)
+        if described["kind"] == "network":
+            timed = measure(folder / described["file"])
+            described["latency"] = asdict(timed) | {"processor": processor(), "date": today()}
+            manifest.write(folder, described)
+            print(f"{described['name']}: {timed.mean_ms:.2f} ms")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -8,8 +8,6 @@ from typing import Any
 Manifest = dict[str, Any]
 
 NAME = "manifest.json"
-# Measured on their own, by tools that write them into the manifest: a new export must not lose them.
-KEPT = ("crop",)
 
 
 def read(folder: Path) -> Manifest:
@@ -19,10 +17,8 @@ def read(folder: Path) -> Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest; where it is empty under a key of `KEPT`, keep what an earlier one says there."""
-    earlier = read(folder) if (folder / NAME).exists() else {}
-    merged = manifest | {key: earlier[key] for key in KEPT if key in earlier and not manifest.get(key)}
-    (folder / NAME).write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
+    """Write the manifest."""
+    (folder / NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def digest(file: Path) -> str:

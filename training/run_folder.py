@@ -2,7 +2,6 @@
 
 import csv
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from training.config import Config
 from training.datasets.fer2013 import LABELS
+from training.provenance import commit, processor
 from training.sources import Source, Verdict
 
 CONFIG, LOG, CURVE, CONFUSION, SCORES = "config.json", "log.csv", "curve.png", "confusion.png", "scores.json"
@@ -31,8 +31,8 @@ def write_config(folder: Path, config: Config, source: Source) -> None:
     path, described = folder / CONFIG, source.describe()
     if path.exists() and (before := json.loads(path.read_text())["data"]) != described:
         raise ValueError(f"{path}: the run was on other data: {before}, not {described}")
-    machine = {"torch": torch.__version__, "processor": platform.machine(), "threads": torch.get_num_threads()}
-    write_json(path, {"config": asdict(config), "data": described, "machine": machine})
+    machine = {"torch": torch.__version__, "processor": processor(), "threads": torch.get_num_threads()}
+    write_json(path, {"config": asdict(config), "data": described, "machine": machine, "commit": commit()})
 
 
 def write_log(folder: Path, rows: Sequence[Row]) -> None:

@@ -14,7 +14,7 @@ CALIBRATION_BINS = 15
 class Scores:
     """Shares in 0..1 over `pictures` pictures, of which `ferplus_pictures` have a FER+ label.
 
-    `recall` and `ece` are against FER+; recall is None for a class that no picture has.
+    `recall` and `ece` are against FER+; recall is None for a class that no picture has, which `mean_recall` leaves out.
     """
 
     pictures: int
@@ -22,6 +22,7 @@ class Scores:
     fer_accuracy: float
     ferplus_accuracy: float
     recall: dict[str, float | None]
+    mean_recall: float
     ece: float
 
     def rounded(self) -> dict[str, object]:
@@ -40,12 +41,14 @@ def score(probabilities: NDArray[np.float32], faces: Faces) -> Scores:
     said, truth = probabilities.argmax(axis=1), ferplus_labels(faces.votes)
     judged = truth != NO_LABEL
     right = said[judged] == truth[judged]
+    recall = _recall(said[judged], truth[judged])
     return Scores(
         pictures=len(faces),
         ferplus_pictures=int(judged.sum()),
         fer_accuracy=float((said == faces.labels).mean()),
         ferplus_accuracy=float(right.mean()),
-        recall=_recall(said[judged], truth[judged]),
+        recall=recall,
+        mean_recall=float(np.mean([share for share in recall.values() if share is not None])),
         ece=calibration_error(probabilities[judged].max(axis=1), right),
     )
 
@@ -54,6 +57,13 @@ def score_both(probabilities: NDArray[np.float32], faces: Faces) -> dict[str, Sc
     """Score all pictures (`plain`) and those that are no copy of a Training picture (`deduplicated`)."""
     fresh = ~faces.duplicate
     return {"plain": score(probabilities, faces), "deduplicated": score(probabilities[fresh], faces.where(fresh))}
+
+
+def certain(confidence: NDArray[np.float32], right: NDArray[np.bool_], threshold: float) -> dict[str, float | None]:
+    """Share of answers [n] at or above the threshold (`coverage`), and of those that are right (`accuracy`)."""
+    trusted = confidence >= threshold
+    accuracy = round(float(right[trusted].mean()), 4) if trusted.any() else None
+    return {"coverage": round(float(trusted.mean()), 4), "accuracy": accuracy}
 
 
 def calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> float:

@@ -10,7 +10,6 @@ from argparse import ArgumentParser
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -20,9 +19,10 @@ from torch import nn
 
 from training import cli, latency, networks, run_folder
 from training.config import Config
-from training.export import FILE, Deployed, commit, export
+from training.export import FILE, Deployed, export
 from training.latency import Latency
 from training.networks.macs import count_macs
+from training.provenance import commit, today
 from training.sources.windows import WindowSource
 from training.splits import LEAK
 from training.train import Run, open_windows
@@ -78,7 +78,7 @@ class Heading:
             f"({'mean ± standard deviation over them' if several else 'one alone: the spread is not known'})."
         )
         yield f"Time: mean of {timed.runs} runs at batch 1, ONNX Runtime, CPU, {timed.threads} thread."
-        yield f"Made on {datetime.now(UTC):%Y-%m-%d}, commit {commit() or 'unknown'}."
+        yield f"Made on {today()}, commit {commit() or 'unknown'}."
 
 
 def measure(runs: Sequence[Finished], repetitions: int) -> Row:
@@ -98,7 +98,7 @@ def _latency(network: nn.Module, folder: Path, repetitions: int) -> Latency:
     path = folder / LATENCY
     if path.exists() and (known := Latency(**json.loads(path.read_text()))).runs == repetitions:
         return known
-    export(Deployed(network, temperature=1.0), folder / FILE)
+    export(Deployed(network), folder / FILE)
     timed = latency.measure(folder / FILE, repetitions)
     run_folder.write_json(path, asdict(timed))
     return timed

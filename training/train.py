@@ -26,10 +26,13 @@ from training.config import Config, Precision
 from training.schedule import learning_rate
 from training.sources import Source
 from training.sources.faces import FaceSource
+from training.sources.mixed import MixedSource
 from training.sources.windows import WindowSource
 from training.splits import LEAK
 
 LAST, BEST = "last.pt", "best.pt"
+# By the number of a kernel's dimensions.
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class Run:
@@ -128,6 +131,8 @@ class Run:
         generator = torch.Generator(config.device).manual_seed(seed)
         draw = source.drawer(config)
         batches = list(_batches(len(source), config.batch, generator))
+        if config.epoch_windows:
+            batches = batches[: max(1, config.epoch_windows // config.batch)]
         self.network.train()
         losses = []
         for index, rows in enumerate(_bar(batches, f"epoch {self.epoch + 1}/{config.epochs}")):
@@ -174,11 +179,11 @@ class Run:
 
 
 def _place(network: nn.Module, device: str) -> nn.Module:
-    """Move to the device, 2-D kernels channels last: a quarter faster for these shapes on CPU."""
+    """Move to the device, kernels channels last: on CPU a quarter faster for these shapes, a tenth in 3-D."""
     network = network.to(device)
     for weights in network.parameters():
-        if weights.ndim == 4:
-            weights.data = weights.data.contiguous(memory_format=torch.channels_last)
+        if weights.ndim in CHANNELS_LAST:
+            weights.data = weights.data.contiguous(memory_format=CHANNELS_LAST[weights.ndim])
     return network
 
 
@@ -275,8 +280,11 @@ def conclude(run: Run, source: Source, out: Path) -> None:
 
 
 def open_source(data: Path, config: Config) -> Source:
-    """Open a folder of windows, or FER2013."""
-    return open_windows(data, config) if (data / "names.json").exists() else FaceSource.load(data)
+    """Open a folder of windows; or FER2013, with rendered windows mixed in if the config says so."""
+    if (data / "names.json").exists():
+        return open_windows(data, config)
+    faces = FaceSource.load(data)
+    return MixedSource(faces, WindowSource.load(Path(config.rendered), config)) if config.rendered else faces
 
 
 def open_windows(folder: Path, config: Config) -> WindowSource:

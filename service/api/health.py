@@ -26,14 +26,15 @@ async def readyz(request: Request) -> JSONResponse:
     engine: Engine = request.app.state.engine
     ready = not engine.watchdog.stuck
     device = engine.networks.device
+    warnings = [engine.default.warning]
+    if device.fallback is not None:
+        warnings.append(f"No GPU can be used, so networks run on the CPU: {device.fallback}")
     body = {
         "ready": ready,
         "model": engine.default.lane,
         "device": device.name,
         "detector": engine.look.detector.name,
-        "warnings": []
-        if device.fallback is None
-        else [f"No GPU can be used, so networks run on the CPU: {device.fallback}"],
+        "warnings": [warning for warning in warnings if warning is not None],
     }
     return JSONResponse(body, status_code=200 if ready else 503)
 

@@ -35,6 +35,8 @@ def describe(artifact: Artifact) -> dict[str, Any]:
         "labels": manifest.labels,
         "window": manifest.window,
         "uncertain_below": manifest.uncertain_below,
+        "learnt_from": manifest.learnt_from,
+        "for_people": manifest.for_people,
         "parameters": manifest.parameters,
         "scores": manifest.scores,
     }

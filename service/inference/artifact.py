@@ -35,7 +35,11 @@ class Crop(Struct, frozen=True):
 
 
 class NetworkManifest(Struct, frozen=True, kw_only=True, tag_field="kind", tag="network"):
-    """An emotion network. ``uncertain_below``: a winner of less probability is called uncertain."""
+    """An emotion network.
+
+    ``uncertain_below``: a winner of less probability is called uncertain. ``learnt_from``: the training data; a network
+    that has seen no person is not ``for_people``, and nothing it says is certain.
+    """
 
     name: str
     version: str
@@ -47,6 +51,8 @@ class NetworkManifest(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     window: int
     uncertain_below: float
     crop: dict[str, Crop]
+    learnt_from: str = ""
+    for_people: bool = True
     parameters: dict[str, int] = {}
     scores: dict[str, Any] = {}
 

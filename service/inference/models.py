@@ -15,10 +15,16 @@ from service.vision.window import FRAMES
 
 log = logging.getLogger(__name__)
 
+NOT_FOR_PEOPLE = "{} learnt from {}: all its answers are called uncertain"
+NEVER_SURE = 2.0  # no probability reaches it
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedNetwork:
-    """A network that serves; ``lane`` is its ``name@version``, ``geometry`` that for the service's detector."""
+    """A network that serves; ``lane`` is its ``name@version``, ``geometry`` that for the service's detector.
+
+    ``warning`` says why all its answers are uncertain; None if they are not.
+    """
 
     name: str
     version: str
@@ -27,6 +33,7 @@ class LoadedNetwork:
     uncertain_below: float
     geometry: CropGeometry
     max_batch: int
+    warning: str | None = None
 
 
 class Networks:
@@ -90,12 +97,16 @@ class Networks:
         )
         self._open_lane(artifact.spec, runner, batch)
         log.info("Loaded %s on %s, batches up to %d", artifact.spec, self.device.name, batch)
-        return LoadedNetwork(
+        loaded = LoadedNetwork(
             name=manifest.name,
             version=manifest.version,
             lane=artifact.spec,
             labels=manifest.labels,
-            uncertain_below=manifest.uncertain_below,
+            uncertain_below=manifest.uncertain_below if manifest.for_people else NEVER_SURE,
             geometry=CropGeometry(geometry.scale, geometry.dx, geometry.dy),
             max_batch=batch,
+            warning=None if manifest.for_people else NOT_FOR_PEOPLE.format(artifact.spec, manifest.learnt_from),
         )
+        if loaded.warning is not None:
+            log.warning("%s", loaded.warning)
+        return loaded

@@ -1,7 +1,9 @@
 """What operations read of a running service."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from service import __version__
-from service.settings import Settings
-from tests.conftest import LiveServer
+from service.settings import Settings, shipped_model_store
+from tests.conftest import LiveServer, serving
 
 NAME = "timeconv-mini-xception"
 
@@ -76,6 +78,16 @@ def test_models(client: httpx.Client) -> None:
     assert default["parameters"]["total"] == 58_711
     assert 0 < default["uncertain_below"] < 1
     assert "blazeface-short" not in {model["name"] for model in body["models"]}
+
+
+def test_a_default_network_of_drawn_faces_is_warned_of(tmp_path: Path) -> None:
+    """Readiness warns where the default network has never seen a person."""
+    store = shutil.copytree(shipped_model_store(), tmp_path / "store")
+    for path in store.glob(f"{NAME}/*/manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | {"for_people": False, "learnt_from": "drawings"}))
+    with serving(Settings(port=0, model_store=store, model=NAME)) as server:
+        warnings = httpx.get(f"{server.url}/readyz").json()["warnings"]
+    assert [warning for warning in warnings if "learnt from drawings: all its answers are called uncertain" in warning]
 
 
 class TestMetrics:

@@ -13,7 +13,7 @@ from training.datasets.fer2013 import COLUMN_OF_LABEL, LABELS, VOTE_COLUMNS, Fac
 # A dozen pictures gain nothing by threads, and threads that wait for each other are slow on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The service's own environment has no torch; what scores and describes models is tested there too.
+# The service's own environment has neither torch nor matplotlib; what scores and describes models is tested there too.
 if find_spec("torch") is None:
     collect_ignore = [
         "test_networks.py",
@@ -24,6 +24,11 @@ if find_spec("torch") is None:
         "test_recipes.py",
         "test_smoke.py",
         "test_table2.py",
+        "test_robustness.py",
+        "test_variants.py",
+        "test_baselines.py",
+        "test_trust.py",
+        "test_failures.py",
     ]
 
 

@@ -69,6 +69,7 @@ def test_plain_scores_by_hand(four: Faces) -> None:
     assert scores.recall["angry"] == 1.0
     assert scores.recall["happy"] == 0.5
     assert scores.recall["fear"] is None
+    assert scores.mean_recall == pytest.approx((1.0 + 0.5) / 2)
 
 
 def test_deduplicated_scores_by_hand(four: Faces) -> None:

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tests.training.window_sets import write_fake_set
 from training import evaluate, manifest, networks
-from training.calibrate import Trust
+from training.calibrate import Calibration, Trust
 from training.config import Config
 from training.datasets import FRAMES, SIZE
 from training.datasets.fer2013 import Faces
-from training.export import PARITY, PARITY_BATCHES, Deployed, calibrate, check_parity, describe, export
+from training.export import PARITY, PARITY_BATCHES, Deployed, check_parity, describe, export
+from training.sources.faces import FaceSource
+from training.sources.windows import WindowSource
 from training.train import Run
 
 pytestmark = pytest.mark.training
@@ -40,6 +43,16 @@ def warmed(name: str) -> nn.Module:
     with torch.no_grad():
         network(torch.randint(0, 256, (16, FRAMES, SIZE, SIZE)) / 255)
     return network
+
+
+CALIBRATION = Calibration(1.0, (0.0,) * 7, 0.0, Trust(0.5, 0.9, 0.8))
+
+
+def write_model(folder: Path, source: FaceSource) -> None:
+    """Export a network with fresh weights, manifest and all."""
+    run = Run(Config())
+    export(Deployed(run.averaged), folder / "model.onnx")
+    manifest.write(folder, describe(run, "1", folder / "model.onnx", source, CALIBRATION))
 
 
 @pytest.fixture
@@ -83,21 +96,28 @@ def test_the_graph_takes_bytes_and_gives_probabilities(name: str, tmp_path: Path
     np.testing.assert_allclose(rows.sum(axis=1), [1, 1], atol=1e-6)
 
 
+@pytest.mark.parametrize("offset", [(), (0.0,) * 7, tuple(range(7))])
+def test_what_is_taken_off_is_in_the_file(offset: tuple[float, ...], tmp_path: Path) -> None:
+    """The offset is taken off the logits before the temperature divides them, in torch and in the file alike."""
+    network, window = warmed("timeconv-mini-xception").eval(), torch.randint(0, 256, (2, 5, 48, 48)).to(torch.uint8)
+    deployed = Deployed(network, 0.5, offset)
+    assert export(deployed, tmp_path / "model.onnx") <= PARITY
+    with torch.no_grad():
+        expected = ((network(window / 255) - torch.tensor(offset or (0.0,) * 7)) / 0.5).softmax(dim=1)
+        torch.testing.assert_close(deployed(window), expected)
+
+
 def test_an_exported_model_can_be_scored(tmp_path: Path, faces: Callable[..., Faces]) -> None:
     """What export writes, manifest and all, evaluate opens and scores."""
-    run = Run(Config())
-    export(Deployed(run.averaged, 1.0), tmp_path / "model.onnx")
-    manifest.write(tmp_path, describe(run, "1", tmp_path / "model.onnx", 1.0, Trust(0.5, 0.9, 0.8)))
+    write_model(tmp_path, FaceSource(faces(14), faces(14)))
     scores = evaluate.evaluate(evaluate.open_model(tmp_path), faces(14))
     assert scores["plain"].pictures == 14
 
 
-def test_a_changed_file_is_not_opened(tmp_path: Path) -> None:
+def test_a_changed_file_is_not_opened(tmp_path: Path, faces: Callable[..., Faces]) -> None:
     """A model file other than the one its manifest describes is refused."""
-    run = Run(Config())
-    export(Deployed(run.averaged, 1.0), tmp_path / "model.onnx")
-    described = describe(run, "1", tmp_path / "model.onnx", 1.0, Trust(0.5, 0.9, 0.8))
-    manifest.write(tmp_path, described | {"sha256": "0" * 64})
+    write_model(tmp_path, FaceSource(faces(14), faces(14)))
+    manifest.write(tmp_path, manifest.read(tmp_path) | {"sha256": "0" * 64})
     with pytest.raises(ValueError, match="is not the file"):
         evaluate.open_model(tmp_path)
 
@@ -114,4 +134,22 @@ def test_calibration_reads_only_judged_fresh_pictures(faces: Callable[..., Faces
         np.concatenate([fresh.votes, strange.votes]),
         np.concatenate([fresh.duplicate, strange.duplicate]),
     )
-    assert calibrate(StripeReader(), both) == calibrate(StripeReader(), fresh)
+    sources = [FaceSource(faces(14), public) for public in (both, fresh)]
+    told = [source.answers(StripeReader(), "cpu") for source in sources]
+    assert all(np.array_equal(one, other) for one, other in zip(*told, strict=True))
+
+
+def test_manifests_say_what_was_learnt_from(tmp_path: Path, faces: Callable[..., Faces]) -> None:
+    """A network of rendered windows is told from one of people by its manifest, and each names its own data."""
+    run, file = Run(Config()), tmp_path / "model.onnx"
+    export(Deployed(run.averaged), file)
+    windows = WindowSource.load(write_fake_set(tmp_path / "set"), Config())
+    people, drawn = (
+        describe(run, "1", file, source, CALIBRATION) for source in (FaceSource(faces(14), faces(14)), windows)
+    )
+    assert (people["learnt_from"], drawn["learnt_from"]) == ("FER2013", "rendered data, synthetic")
+    assert people["training"]["data"].startswith("14 of the 28,709 pictures")
+    assert drawn["training"]["data"].startswith("147 windows of 7 persons")
+    assert "--data fer2013.npz" in people["training"]["command"]
+    assert "--data data/rendered" in drawn["training"]["command"]
+    assert drawn["scores"]["certain"]["split"] == "validation part"

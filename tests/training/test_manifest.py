@@ -17,20 +17,6 @@ def test_a_manifest_comes_back_as_written(tmp_path: Path) -> None:
     assert (tmp_path / manifest.NAME).read_text().endswith("}\n")
 
 
-def test_measured_crop_geometry_outlives_an_export(tmp_path: Path) -> None:
-    """An export, which knows no crop geometry, replaces everything but that."""
-    manifest.write(tmp_path, {"name": "a", "crop": {"yunet": {"scale": 1.2}}})
-    manifest.write(tmp_path, {"name": "b", "crop": {}})
-    assert manifest.read(tmp_path) == {"name": "b", "crop": {"yunet": {"scale": 1.2}}}
-
-
-def test_new_crop_geometry_replaces_the_old(tmp_path: Path) -> None:
-    """A manifest that brings a measured geometry of its own is written as it is."""
-    manifest.write(tmp_path, {"crop": {"yunet": {"scale": 1.2}}})
-    manifest.write(tmp_path, {"crop": {"yunet": {"scale": 1.3}}})
-    assert manifest.read(tmp_path) == {"crop": {"yunet": {"scale": 1.3}}}
-
-
 def test_the_digest_is_sha256(tmp_path: Path) -> None:
     """A file's digest is the SHA-256 of its bytes."""
     (tmp_path / "model.onnx").write_bytes(b"weights")

@@ -84,3 +84,14 @@ def test_a_drift_goes_one_way() -> None:
     made = windows(gray, replace(STILL, gain=0.5, drift=1.0, jitter=0.0), seeded(6))
     steps = made.mean(dim=(2, 3)).diff(dim=1)
     assert ((steps >= 0).all(dim=1) | (steps <= 0).all(dim=1)).all()
+
+
+def test_a_share_of_the_boxes_shakes() -> None:
+    """In about the share of the windows frames jump by some pixels and back; the others hold still."""
+    dot = torch.zeros(64, 48, 48, dtype=torch.uint8)
+    dot[:, 23:25, 23:25] = 255
+    made = windows(dot, replace(STILL, shift_px=1e-3, shaken_share=0.5), seeded(0))
+    places = (made * torch.arange(48)).sum(dim=(2, 3)) / made.sum(dim=(2, 3))
+    most = (places - 23.5).abs().amax(dim=1)
+    assert 0.3 < (most > 0.1).float().mean() < 0.7
+    assert 3 < most.max() <= 6

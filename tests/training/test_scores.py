@@ -21,12 +21,13 @@ def test_a_certain_answer_that_is_right_has_no_error() -> None:
 
 def test_scores_are_stored_to_four_digits() -> None:
     """JSON gets rounded shares, whole counts and null where there was nothing to count."""
-    scores = Scores(3, 2, 2 / 3, 0.5, {"angry": 1 / 3, "fear": None}, 0.123456)
+    scores = Scores(3, 2, 2 / 3, 0.5, {"angry": 1 / 3, "fear": None}, 1 / 3, 0.123456)
     assert scores.rounded() == {
         "pictures": 3,
         "ferplus_pictures": 2,
         "fer_accuracy": 0.6667,
         "ferplus_accuracy": 0.5,
         "recall": {"angry": 0.3333, "fear": None},
+        "mean_recall": 0.3333,
         "ece": 0.1235,
     }

@@ -19,6 +19,7 @@ from training.datasets.fer2013 import LABELS, Faces
 from training.networks import NETWORKS
 from training.sources import Draw, Source, Verdict
 from training.sources.faces import FaceSource
+from training.sources.mixed import MixedSource
 from training.sources.windows import WindowSource
 from training.train import Run, _batches, _mix, main, train
 
@@ -74,6 +75,26 @@ class DyingSource:
 
     def describe(self) -> dict[str, object]:
         return self.source.describe()
+
+
+@dataclass(frozen=True)
+class SeeingSource:
+    """A source that writes down which rows are drawn."""
+
+    source: Source
+    rows: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def drawer(self, config: Config) -> Draw:
+        draw = self.source.drawer(config)
+
+        def seeing(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            self.rows.append(rows.tolist())
+            return draw(rows, generator)
+
+        return seeing
 
 
 @dataclass(frozen=True)
@@ -184,6 +205,41 @@ def test_the_first_epochs_are_small_and_the_others_whole(corpus: FaceSource) -> 
         run.train_epoch(corpus)
         sides.append({window.shape[-1] for window in recorder.shown})
     assert sides == [{32}, {32}, {48}, {48}]
+
+
+def test_a_short_epoch_has_other_windows_each_time(corpus: FaceSource) -> None:
+    """An epoch of 14 windows is one batch of the 28 pictures, and the next one's is another."""
+    seen = SeeingSource(corpus, [])
+    run = Run(replace(CONFIG, epochs=2, epoch_windows=14))
+    for _ in range(2):
+        run.train_epoch(seen)
+    assert [len(set(rows)) for rows in seen.rows] == [14, 14]
+    assert set(seen.rows[0]) != set(seen.rows[1])
+
+
+def test_rendered_windows_take_their_share_of_a_batch(corpus: FaceSource, windows: WindowSource) -> None:
+    """The last places of a batch hold rendered windows with their own labels; the others stay faces."""
+    config = replace(CONFIG, rendered_share=0.25, static_share=1.0)
+    rows, generator = torch.arange(28), torch.Generator().manual_seed(0)
+    mixed, targets = MixedSource(corpus, windows).drawer(config)(rows, generator)
+    assert (mixed.shape, targets.shape) == ((28, 5, 48, 48), (28, 7))
+    # Fake faces and fake windows have the stripe of their label; static faces are five times the same, windows are not.
+    moving = (mixed != mixed[:, :1]).flatten(1).any(dim=1)
+    assert moving.tolist() == [False] * 21 + [True] * 7
+    stripes = mixed[:, -1, :42].view(28, 7, -1).mean(dim=2).argmax(dim=1)
+    assert torch.equal(stripes[21:], targets[21:].argmax(dim=1))
+
+
+def test_no_share_is_the_faces_alone(corpus: FaceSource, windows: WindowSource) -> None:
+    """With a share of zero the mixture draws what the faces draw, judges as they do, and says both of its parts."""
+    rows = torch.arange(28)
+    mixed = MixedSource(corpus, windows)
+    drawn = [source.drawer(CONFIG)(rows, torch.Generator().manual_seed(0)) for source in (mixed, corpus)]
+    assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
+    network = Run(CONFIG).averaged
+    assert mixed.judge(network, "cpu").report == corpus.judge(network, "cpu").report
+    assert mixed.validate(network, "cpu").figure == corpus.validate(network, "cpu").figure
+    assert {"faces": corpus.describe(), "rendered": windows.describe()}.items() <= mixed.describe().items()
 
 
 def test_a_teacher_alone_is_all_that_is_learnt(corpus: FaceSource, tmp_path: Path) -> None:

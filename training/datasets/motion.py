@@ -22,8 +22,9 @@ class Motion:
     """How far things move. Ranges are of a uniform spread to either side around the picture as it is.
 
     `drift` and `jitter` are parts of the same ranges: what changes over a whole window, and at random in each frame
-    (one standard deviation). A `static_share` of the windows shows one and the same frame five times: a still face is
-    common in life, and is what evaluation on single pictures feeds.
+    (one standard deviation). A `shaken_share` of the moving windows has a box that shakes, too: each frame is shifted
+    anew by up to `shake_px` pixels, in some windows more and in some less. A `static_share` of the windows shows one
+    and the same frame five times: a still face is common in life, and is what evaluation on single pictures feeds.
     """
 
     rotation_deg: float = 10.0
@@ -33,6 +34,8 @@ class Motion:
     gamma: float = 0.25
     drift: float = 0.5
     jitter: float = 0.08
+    shaken_share: float = 0.0
+    shake_px: float = 6.0
     noise_share: float = 0.25
     noise_gray_levels: float = 6.0
     blur_share: float = 0.1
@@ -81,6 +84,12 @@ def _paths(n: int, frames: int, motion: Motion, generator: torch.Generator) -> T
         jitter = torch.randn(n, frames, len(spans), generator=generator, device=device)
         place = place + motion.drift * slope * time + motion.jitter * jitter
     path: Tensor = place * torch.tensor(spans, device=device)
+    if frames > 1 and motion.shaken_share:
+        rows = _chosen(n, motion.shaken_share, generator)
+        # How much a box shakes differs from window to window.
+        most = motion.shake_px * torch.rand(len(rows), 1, 1, generator=generator, device=device)
+        shaken = torch.rand(len(rows), frames, 2, generator=generator, device=device).mul_(2).sub_(1)
+        path[rows, :, 1:3] += most * shaken
     return path
 
 

@@ -45,5 +45,22 @@ class Source(Protocol):
     def judge(self, network: nn.Module, device: str) -> Verdict:
         """Judge a finished run's chosen network."""
 
+    def answers(self, network: nn.Module, device: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Give probabilities [n, 7] and truth [n] of what runs are chosen by: what a network is calibrated on."""
+
+    def prior(self, config: Config) -> NDArray[np.float64]:
+        """Share of each label [7] in what the config makes a network learn."""
+
+    @property
+    def title(self) -> str:
+        """Name the data for a reader, who must not take rendered faces for people."""
+
+    @property
+    def chosen_on(self) -> str:
+        """Name what runs are chosen by."""
+
+    def provenance(self, config: Config) -> str:
+        """Say in a sentence, without its full stop, what a network learnt from."""
+
     def describe(self) -> dict[str, object]:
         """Say in JSON what the source holds, such that another source says something else."""

@@ -14,6 +14,7 @@ from training.confusion import confusion
 from training.datasets import FRAMES, fer2013
 from training.datasets.fer2013 import COLUMN_OF_LABEL, NO_LABEL, VOTE_COLUMNS, Faces, Split
 from training.datasets.motion import Motion, windows
+from training.datasets.titles import FER2013
 from training.scores import score_both
 from training.sources import Draw, Verdict
 from training.spoil import shrink_some, spoil_some
@@ -47,7 +48,12 @@ class FaceSource:
         """Draw windows by `training.datasets.motion`, with soft targets."""
         pictures = torch.from_numpy(self.training.images).to(config.device)
         targets = torch.from_numpy(fer2013.targets(self.training, config.votes_weight)).to(config.device)
-        motion = replace(Motion(), static_share=config.static_share, shift_px=config.shift_px)
+        motion = replace(
+            Motion(),
+            static_share=config.static_share,
+            shift_px=config.shift_px,
+            shaken_share=config.shaken_share,
+        )
 
         def draw(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
             moved = windows(pictures[rows], motion, generator)
@@ -74,6 +80,33 @@ class FaceSource:
         )
 
     judge = validate
+
+    def answers(self, network: nn.Module, device: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Judge PublicTest's pictures that have a FER+ label and are in no other split.
+
+        Raises:
+            ValueError: the pictures have no FER+ votes.
+        """
+        public = fer2013.with_votes(self.public)
+        truth = fer2013.ferplus_labels(public.votes)
+        judged = (truth != NO_LABEL) & ~public.duplicate
+        return answer(network, public.where(judged), device), truth[judged]
+
+    def prior(self, config: Config) -> NDArray[np.float64]:
+        """Average the soft targets."""
+        shares: NDArray[np.float64] = fer2013.targets(self.training, config.votes_weight).mean(axis=0, dtype=np.float64)
+        return shares
+
+    title = FER2013
+    chosen_on = "PublicTest, de-duplicated"
+
+    def provenance(self, config: Config) -> str:
+        """Count the pictures and name the labels."""
+        labels = "FER+ votes" if config.votes_weight == 1 else "labels mixed of FER+ votes and FER2013"
+        return (
+            f"{len(self):,} of the 28,709 pictures of FER2013's Training split (without those that have no votes, or "
+            f"that half the annotators called not a face), {labels}; windows of five frames made by moving them"
+        )
 
     def describe(self) -> dict[str, object]:
         """Count the pictures; the digest is of all that training and choosing see of them."""

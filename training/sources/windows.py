@@ -16,13 +16,14 @@ from training.config import Config
 from training.confusion import confusion, score, top1
 from training.datasets import windowset
 from training.datasets.fer2013 import LABELS
+from training.datasets.titles import RENDERED
 from training.datasets.windowset import WindowSet
 from training.sources import Draw, Verdict
 from training.splits import Parts
 
 # Small enough that the maps of the 3-D networks fit beside everything else: about 50 MB each.
 EVALUATION_BATCH = 64
-RENDERED = "rendered"
+RENDERER = "rendered"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,25 @@ class WindowSource:
     def title(self) -> str:
         """Name the data for a reader, who must not take rendered faces for people."""
         names = self.windows.names["sources"]
-        return "rendered data, synthetic" if names == [RENDERED] else ", ".join(names)
+        return RENDERED if names == [RENDERER] else ", ".join(names)
+
+    chosen_on = "validation part"
+
+    def answers(self, network: nn.Module, device: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Answer the validation part."""
+        rows = self.parts.validation
+        return self._answer(rows, network, device), np.asarray(self.windows.label)[rows]
+
+    def prior(self, config: Config) -> NDArray[np.float64]:  # noqa: ARG002 - as `Source` asks
+        """Count the training part's labels."""
+        counts = np.bincount(np.asarray(self.windows.label)[self.parts.training], minlength=len(LABELS))
+        shares: NDArray[np.float64] = counts / counts.sum()
+        return shares
+
+    def provenance(self, config: Config) -> str:  # noqa: ARG002 - as `Source` asks
+        """Count windows and persons."""
+        subjects = np.asarray(self.windows.subject)[self.parts.training]
+        return f"{len(self):,} windows of {len(np.unique(subjects)):,} persons ({self.title})"
 
     def _judge(self, part: str, rows: NDArray[np.int64], network: nn.Module, device: str) -> Verdict:
         probabilities = self._answer(rows, network, device)

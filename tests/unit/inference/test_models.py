@@ -67,6 +67,15 @@ def changed(store: Path, change: Callable[[dict[str, Any]], object], version: st
     (folder / "manifest.json").write_text(json.dumps({**manifest, "version": version}))
 
 
+def test_a_network_that_saw_no_person_is_never_sure(lanes: Lanes, store: Path) -> None:
+    """A network of drawn faces warns of itself, and no probability is enough for it to be certain."""
+    assert networks(lanes, store).load(NAME).warning is None
+    changed(store, lambda manifest: manifest.update(for_people=False, learnt_from="drawings"))
+    network = networks(lanes, store).load(NAME)
+    assert network.warning == f"{SPEC} learnt from drawings: all its answers are called uncertain"
+    assert network.uncertain_below > 1
+
+
 def test_load(lanes: Lanes, store: Path) -> None:
     """A network is loaded with what its manifest says, and its lane is open before it is known to be ready."""
     known = networks(lanes, store)

@@ -1,0 +1,1 @@
+"""Other people's networks, measured by our rule."""
