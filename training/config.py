@@ -30,9 +30,10 @@ class Config:
     drawn anew each time; 0 is all.
 
     `mixup` (Zhang et al. 2018, arXiv:1710.09412) is the parameter of its beta distribution. For the first `low_share`
-    of the epochs windows are made `low_side` pixels wide: a third of the cost for 32. `teacher` is the checkpoint of a
-    net that sees what this one sees, and whose answer is `teacher_weight` of the target (Hinton et al. 2015,
-    arXiv:1503.02531; Beyer et al. 2022, arXiv:2106.05237). `start` is a checkpoint to go on from.
+    of the epochs windows are made `low_side` pixels wide: a third of the cost for 32. `taught` is a folder of windows
+    that a larger net has answered (`training.teach`), in the place of moving the pictures anew; `teacher_weight` of the
+    target is its answer (Hinton et al. 2015, arXiv:1503.02531; Beyer et al. 2022, arXiv:2106.05237). `start` is a
+    checkpoint to go on from.
     A run stops early after `patience` epochs without a better validation score; 0 is never.
     `precision` is float32 for the 3-D networks on the CPU whatever it says (`training.train.Run.precision`). `seed`
     decides on everything but the split, so that runs of several seeds are judged by the same windows.
@@ -57,7 +58,7 @@ class Config:
     mixup: float = 0.0
     low_side: int = 48
     low_share: float = 0.0
-    teacher: str = ""
+    taught: str = ""
     teacher_weight: float = 0.0
     start: str = ""
     rendered: str = ""

@@ -93,6 +93,12 @@ def write_json(path: Path, value: object) -> None:
     replace_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object of JSON."""
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write beside the place and move there, so that a killed run leaves a whole file."""
     partial = path.with_name(path.name + ".partial")

@@ -11,7 +11,6 @@ one: on the CPU bit for bit, with the same number of threads. `--device cuda` is
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -27,6 +26,7 @@ from training.schedule import learning_rate
 from training.sources import Source
 from training.sources.faces import FaceSource
 from training.sources.mixed import MixedSource
+from training.sources.taught import TaughtSource
 from training.sources.windows import WindowSource
 from training.splits import LEAK
 
@@ -66,16 +66,6 @@ class Run:
         """
         on_volumes = any(isinstance(layer, nn.Conv3d) for layer in self.network.modules())
         return "float32" if on_volumes and torch.device(self.config.device).type == "cpu" else self.config.precision
-
-    @cached_property
-    def teacher(self) -> nn.Module | None:
-        """The net that teaches and learns no more; opened when it is first asked, since only training does."""
-        if not self.config.teacher:
-            return None
-        state = torch.load(self.config.teacher, map_location="cpu", weights_only=True)
-        teacher = _place(networks.build(state["config"]["network"]), self.config.device)
-        teacher.load_state_dict(state["averaged"])
-        return teacher.eval().requires_grad_(requires_grad=False)
 
     @classmethod
     def begin(cls, config: Config) -> "Run":
@@ -124,8 +114,6 @@ class Run:
         """
         config = self.config
         seed = config.seed * 1_000_003 + self.epoch
-        # Building the teacher draws numbers too, so it is opened before the seed is set.
-        teacher = self.teacher
         # Dropout and blending draw from torch's own generator, all else from ours.
         torch.manual_seed(seed)
         generator = torch.Generator(config.device).manual_seed(seed)
@@ -138,20 +126,17 @@ class Run:
         for index, rows in enumerate(_bar(batches, f"epoch {self.epoch + 1}/{config.epochs}")):
             step = self.epoch * len(batches) + index
             rate = learning_rate(config, step, config.epochs * len(batches))
-            losses.append(self._step(*draw(rows, generator), teacher, rate, step))
+            losses.append(self._step(*draw(rows, generator), rate, step))
         self.epoch += 1
         return float(torch.stack(losses).mean())
 
-    def _step(self, window: Tensor, target: Tensor, teacher: nn.Module | None, rate: float, step: int) -> Tensor:
+    def _step(self, window: Tensor, target: Tensor, rate: float, step: int) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         scaled = window.div_(255)
         if self.config.mixup:
             scaled, target = _mix(scaled, target, self.config.mixup)
         scaled = scaled.contiguous(memory_format=torch.channels_last)
-        if teacher is not None:
-            with torch.no_grad():
-                target = target.lerp(teacher(scaled).softmax(dim=1), self.config.teacher_weight)
         if self.epoch < self.config.low_share * self.config.epochs:
             side = self.config.low_side
             scaled = functional.interpolate(scaled, (side, side), mode="bilinear", antialias=True)
@@ -280,11 +265,12 @@ def conclude(run: Run, source: Source, out: Path) -> None:
 
 
 def open_source(data: Path, config: Config) -> Source:
-    """Open a folder of windows; or FER2013, with rendered windows mixed in if the config says so."""
+    """Open a folder of windows; or FER2013, with a teacher's answers and rendered windows if the config says so."""
     if (data / "names.json").exists():
         return open_windows(data, config)
     faces = FaceSource.load(data)
-    return MixedSource(faces, WindowSource.load(Path(config.rendered), config)) if config.rendered else faces
+    people = TaughtSource.load(Path(config.taught), faces) if config.taught else faces
+    return MixedSource(people, WindowSource.load(Path(config.rendered), config)) if config.rendered else people
 
 
 def open_windows(folder: Path, config: Config) -> WindowSource:

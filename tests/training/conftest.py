@@ -29,6 +29,7 @@ if find_spec("torch") is None:
         "test_baselines.py",
         "test_trust.py",
         "test_failures.py",
+        "test_teach.py",
     ]
 
 

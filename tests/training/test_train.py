@@ -152,14 +152,12 @@ def test_a_killed_run_on_windows_equals_an_unbroken_one(windows: WindowSource, t
 
 
 def test_a_killed_run_with_every_option_equals_an_unbroken_one(corpus: FaceSource, tmp_path: Path) -> None:
-    """So does one that starts from another run's weights, is taught, blends, spoils, shrinks and changes its size."""
+    """So does one that starts from another run's weights, blends, spoils, shrinks and changes its size."""
     train(replace(CONFIG, epochs=1), corpus, tmp_path / "first")
-    train(replace(CONFIG, epochs=1, network="wide-resnet"), corpus, tmp_path / "teacher")
     config = replace(
         CONFIG,
         start=str(tmp_path / "first" / "best.pt"),
-        teacher=str(tmp_path / "teacher" / "best.pt"),
-        teacher_weight=0.5,
+        shaken_share=0.5,
         mixup=0.3,
         spoiled_share=0.5,
         shrunk_share=0.5,
@@ -240,16 +238,6 @@ def test_no_share_is_the_faces_alone(corpus: FaceSource, windows: WindowSource) 
     assert mixed.judge(network, "cpu").report == corpus.judge(network, "cpu").report
     assert mixed.validate(network, "cpu").figure == corpus.validate(network, "cpu").figure
     assert {"faces": corpus.describe(), "rendered": windows.describe()}.items() <= mixed.describe().items()
-
-
-def test_a_teacher_alone_is_all_that_is_learnt(corpus: FaceSource, tmp_path: Path) -> None:
-    """At weight 1 the loss is the cross entropy to the teacher's answer, whatever the labels say."""
-    train(replace(CONFIG, epochs=1, network="wide-resnet"), corpus, tmp_path)
-    config = replace(CONFIG, teacher=str(tmp_path / "best.pt"), teacher_weight=1.0)
-    faces = corpus.training
-    wrong = replace(faces, labels=(faces.labels + 1) % 7, votes=np.roll(faces.votes, 1, axis=1))
-    runs = [Run(config) for _ in range(2)]
-    assert runs[0].train_epoch(corpus) == runs[1].train_epoch(replace(corpus, training=wrong))
 
 
 def test_blended_windows_stay_near_their_own_target() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training.config import Config
 from training.sources import Draw, Verdict
 from training.sources.faces import FaceSource
+from training.sources.taught import TaughtSource
 from training.sources.windows import WindowSource
 
 
@@ -17,7 +18,7 @@ from training.sources.windows import WindowSource
 class MixedSource:
     """Faces to learn from, to choose and to judge by, and rendered windows in a share of each batch's places."""
 
-    faces: FaceSource
+    faces: FaceSource | TaughtSource
     rendered: WindowSource
 
     def __len__(self) -> int:
