@@ -7,7 +7,8 @@ alone.
 from argparse import ArgumentParser
 from pathlib import Path
 
-from training import manifest
+from training import cli, manifest
+from training.datasets import titles
 from training.report import faces_table, learnt_from_faces, windows_table
 
 PROSE = Path(__file__).with_name("cards")
@@ -29,6 +30,11 @@ RENDERED = {
     "meant": "Comparing architectures, and measuring what they cost in the service.",
     "unfit": "- Reading real faces.\n",
 }
+SURE = (
+    "{uncertain_below}: on what it was calibrated on ({certain[split]}) {certain[accuracy]:.1%} of the answers at or "
+    "above it are right; {certain[coverage]:.0%} of all answers reach it"
+)
+NEVER_SURE = "always: it has never seen a person ({uncertain_below} on {certain[split]}, where nine in ten are right)"
 ONE_FRAME = "It sees one frame, the last of a window: what came before is not read."
 STILLS = (
     "Its motion was made from stills: windows are one picture moved, lit and disturbed. It has seen no real face that\n"
@@ -38,8 +44,18 @@ STILLS = (
 
 
 def card(described: manifest.Manifest) -> str:
-    """Fill the prose with a manifest's figures."""
+    """Fill the prose with a manifest's figures.
+
+    Raises:
+        ValueError: something has not been measured yet, or there is no prose for what the network learnt from.
+    """
     real = learnt_from_faces(described)
+    if not real and described["learnt_from"] != titles.RENDERED:
+        raise ValueError(f"there is no card for a network that learnt from {described['learnt_from']}")
+    if (split := "private" if real else "test") not in described["scores"]:
+        raise ValueError(f"{described['name']}: run training.evaluate --split {split} first")
+    if "latency" not in described:
+        raise ValueError(f"{described['name']}: run training.latency first")
     text = _read("head") + "\n" + _read("faces" if real else "rendered")
     values = described | (FACES if real else RENDERED)
     return text.format_map(
@@ -47,6 +63,9 @@ def card(described: manifest.Manifest) -> str:
         | {
             "labels": ", ".join(described["labels"]),
             "certain": described["scores"]["certain"],
+            "uncertain": (SURE if real else NEVER_SURE).format_map(
+                described | {"certain": described["scores"]["certain"]}
+            ),
             "private": described["scores"].get("private", {}).get("certain"),
             "scores": faces_table([described]) if real else windows_table([described]),
             "input_shape": _shape(described["input"]["shape"]),
@@ -80,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

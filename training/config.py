@@ -30,7 +30,7 @@ class Config:
     drawn anew each time; 0 is all.
 
     `mixup` (Zhang et al. 2018, arXiv:1710.09412) is the parameter of its beta distribution. For the first `low_share`
-    of the epochs windows are made `low_side` pixels wide: a third of the cost for 32. `taught` is a folder of windows
+    of the epochs windows are made `low_side` pixels wide, at 44 % of the cost for 32. `taught` is a folder of windows
     that a larger net has answered (`training.teach`), in the place of moving the pictures anew; `teacher_weight` of the
     target is its answer (Hinton et al. 2015, arXiv:1503.02531; Beyer et al. 2022, arXiv:2106.05237). `start` is a
     checkpoint to go on from.
@@ -75,10 +75,29 @@ class Config:
         """Refuse what no run can follow.
 
         Raises:
-            ValueError: no epochs, or no batch.
+            ValueError: a number is outside its range, or one of two options that only work together is missing.
         """
-        if self.epochs < 1 or self.batch < 1:
-            raise ValueError(f"{self.epochs} epochs of batches of {self.batch}: both must be at least 1")
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ValueError(f"{name.replace('_', '-')} {value} is not in {least} to {most}")
+        if 0 < self.epoch_windows < self.batch:
+            raise ValueError(f"an epoch of {self.epoch_windows} windows is less than a batch of {self.batch}")
+        for one, other in (("low_side", "low_share"), ("rendered", "rendered_share"), ("taught", "teacher_weight")):
+            default = Config.__dataclass_fields__
+            if (getattr(self, one) == default[one].default) != (getattr(self, other) == default[other].default):
+                raise ValueError(f"{one} and {other} only work together".replace("_", "-"))
+
+    @staticmethod
+    def stored(values: dict[str, Any]) -> "Config":
+        """Read what a run has stored of its config; fields that came later have their defaults.
+
+        Raises:
+            ValueError: it has a field that there is no more.
+        """
+        if unknown := set(values) - {field.name for field in fields(Config)}:
+            raise ValueError(f"the run was made by another version: it has {', '.join(sorted(unknown))}")
+        return Config(**values)
 
     @classmethod
     def add_options(cls, parser: ArgumentParser, fixed: frozenset[str] = frozenset()) -> None:
@@ -111,6 +130,30 @@ class Config:
             if getattr(self, field.name) != getattr(base, field.name)
         ]
 
+
+INFINITY = float("inf")
+RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, INFINITY),
+    "batch": (1, INFINITY),
+    "epoch_windows": (0, INFINITY),
+    "peak_learning_rate": (1e-12, 10),
+    "warmup_share": (0, 1),
+    "weight_decay": (0, 10),
+    "averaging": (0, 1),
+    "votes_weight": (0, 1),
+    "static_share": (0, 1),
+    "shift_px": (0, 24),
+    "shaken_share": (0, 1),
+    "spoiled_share": (0, 1),
+    "shrunk_share": (0, 1),
+    "mixup": (0, 100),
+    # On maps wider than 48 torch 2.13's 1x1 convolution of stride 2, channels last, writes beyond its memory.
+    "low_side": (16, 48),
+    "low_share": (0, 1),
+    "teacher_weight": (0, 1),
+    "rendered_share": (0, 0.9),
+    "patience": (0, INFINITY),
+}
 
 # The paper's own, as far as it is told; its text names neither batch nor ranges (those are in `training.augment`), and
 # the batch is Keras' own. AdamW without decay is Adam, and an average that remembers nothing is the network itself.

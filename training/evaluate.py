@@ -12,6 +12,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -76,23 +77,39 @@ class Answers:
         return self.probabilities.argmax(axis=1) == self.truth
 
 
-def answers(model: Model, data: Path, split: str) -> Answers:
-    """Answer what can be judged of a split: pictures that have a FER+ label and no copy in Training, or windows."""
+def judged(faces: Faces) -> NDArray[np.bool_]:
+    """Mark, bool [n], the pictures that have a FER+ label and no copy in Training."""
+    return (fer2013.ferplus_labels(faces.votes) != fer2013.NO_LABEL) & ~faces.duplicate
+
+
+def answers(model: Model, described: manifest.Manifest, data: Path, split: str) -> Answers:
+    """Answer what can be judged of a split: `judged` pictures, or the windows of a part."""
     if split in WINDOW_SPLITS:
-        windows, rows = open_part(data, split)
+        windows, rows = open_part(data, split, described["training"].get("cut"))
         starts = range(0, len(rows), BATCH)
         parts = [model(windows.windows(rows[at : at + BATCH])) for at in starts]
         return Answers(np.concatenate(parts), np.asarray(windows.label)[rows])
-    faces = fer2013.with_votes(fer2013.load(data, SPLITS[split]))
-    truth = fer2013.ferplus_labels(faces.votes)
-    judged = (truth != fer2013.NO_LABEL) & ~faces.duplicate
-    return Answers(answer(model, faces.images[judged]), truth[judged])
+    faces = load_faces(data, split)
+    faces = faces.where(judged(faces))
+    return Answers(answer(model, faces.images), fer2013.ferplus_labels(faces.votes))
 
 
-def open_part(folder: Path, split: str) -> tuple[WindowSet, NDArray[np.int64]]:
-    """Open a set of windows and cut it by subject as training does by default; give the part's rows."""
+def load_faces(data: Path, split: str) -> Faces:
+    """Read a split of FER2013, which must have FER+ votes."""
+    return fer2013.with_votes(fer2013.load(data, SPLITS[split]))
+
+
+def open_part(folder: Path, split: str, cut: dict[str, Any] | None) -> tuple[WindowSet, NDArray[np.int64]]:
+    """Open a set of windows, cut as the network's run cut it, by subject if it learnt from others; give a part's rows.
+
+    Raises:
+        ValueError: the network learnt from another set of windows.
+    """
     windows = windowset.load(folder)
-    parts = splits.split(windows, "subject", 0)
+    if cut is not None and cut["frames_sha256"] != windows.frames_sha256:
+        raise ValueError(f"{folder} is not the set that the network learnt from, so its parts would be others")
+    how, seed = (cut["split"], cut["seed"]) if cut is not None else ("subject", 0)
+    parts = splits.split(windows, how, seed)
     return windows, parts.validation if split == "validation" else parts.test
 
 
@@ -125,19 +142,31 @@ def main() -> None:
     )
     parser.add_argument("--split", choices=[*SPLITS, *WINDOW_SPLITS], default="public")
     options = parser.parse_args()
-    model, described = open_model(options.model), manifest.read(options.model)
-    judged = answers(model, options.data, options.split)
-    trusted = certain(judged.confidence, judged.right, described["uncertain_below"])
-    if options.split in WINDOW_SPLITS:
-        measured: dict[str, object] = asdict(confusion.score(judged.probabilities, judged.truth))
-        print(json.dumps(measured | {"certain": trusted}, indent=2))
-    else:
-        scores = evaluate(model, fer2013.with_votes(fer2013.load(options.data, SPLITS[options.split])))
-        measured = {way: values.rounded() for way, values in scores.items()}
-        print(table(scores))
-        print(f"certain (de-duplicated): {trusted}")
-    described["scores"][options.split] = measured | {"certain": trusted}
+    described = manifest.read(options.model)
+    score = score_windows if options.split in WINDOW_SPLITS else score_faces
+    measured, text = score(open_model(options.model), described, options.data, options.split)
+    described["scores"][options.split] = measured
     manifest.write(options.model, described)
+    print(text)
+
+
+def score_faces(model: Model, described: manifest.Manifest, data: Path, split: str) -> tuple[dict[str, object], str]:
+    """Score a split of FER2013, for the manifest and for a terminal."""
+    faces = load_faces(data, split)
+    probabilities, chosen = answer(model, faces.images), judged(faces)
+    scores = score_both(probabilities, faces)
+    answered = Answers(probabilities[chosen], fer2013.ferplus_labels(faces.votes)[chosen])
+    trusted = certain(answered.confidence, answered.right, described["uncertain_below"])
+    measured: dict[str, object] = {way: values.rounded() for way, values in scores.items()}
+    return measured | {"certain": trusted}, f"{table(scores)}\ncertain (de-duplicated): {trusted}"
+
+
+def score_windows(model: Model, described: manifest.Manifest, data: Path, split: str) -> tuple[dict[str, object], str]:
+    """Score a part of a set of windows, for the manifest and for a terminal."""
+    answered = answers(model, described, data, split)
+    trusted = certain(answered.confidence, answered.right, described["uncertain_below"])
+    measured = asdict(confusion.score(answered.probabilities, answered.truth)) | {"certain": trusted}
+    return measured, json.dumps(measured, indent=2)
 
 
 if __name__ == "__main__":

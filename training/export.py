@@ -6,25 +6,27 @@ calibrated on what its run was chosen by: PublicTest, or the validation part of 
 """
 
 import json
+import shutil
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from training import cli, manifest, networks
+from training import cli, manifest, networks, run_folder
 from training.calibrate import Calibration, calibrate
 from training.config import Config
 from training.datasets import FRAMES, SIZE
 from training.datasets.fer2013 import LABELS
 from training.datasets.titles import FER2013, RENDERED
 from training.networks.macs import count_macs
-from training.provenance import commit
 from training.sources import Source
+from training.sources.windows import WindowSource
 from training.train import Run, open_source
 
 FILE = "model.onnx"
@@ -94,8 +96,13 @@ def check_parity(model: Deployed, file: Path) -> float:
     return worst
 
 
-def describe(run: Run, version: str, file: Path, source: Source, calibration: Calibration) -> manifest.Manifest:
-    """Gather all a service has to know of the model, and how it came about; the scores are `training.evaluate`'s."""
+def describe(
+    run: Run, version: str, file: Path, source: Source, calibration: Calibration, begun: dict[str, Any]
+) -> manifest.Manifest:
+    """Gather all a service has to know of the model, and how it came about; the scores are `training.evaluate`'s.
+
+    `begun` is what the run said of itself (`training.run_folder.begun`).
+    """
     count, trust = networks.count_parameters(run.averaged), calibration.trust
     return {
         "name": run.config.network,
@@ -116,11 +123,12 @@ def describe(run: Run, version: str, file: Path, source: Source, calibration: Ca
         "for_people": source.title != RENDERED,
         "crop": json.loads(GEOMETRY.read_text()),
         "training": {
-            "commit": commit(),
+            "commit": begun["commit"],
             "command": command(run.config, source),
             "epochs": run.config.epochs,
             "chosen_epoch": run.epoch,
-            "data": source.provenance(run.config),
+            "data": learnt_from(run.config, begun),
+            **({"cut": source.cut} if isinstance(source, WindowSource) else {}),
         },
         "scores": {
             "certain": {
@@ -132,9 +140,18 @@ def describe(run: Run, version: str, file: Path, source: Source, calibration: Ca
     }
 
 
+def learnt_from(config: Config, begun: dict[str, Any]) -> str:
+    """Say in a sentence what a network learnt from, the run that it started from included."""
+    own: str = begun["learnt_from"]
+    if not config.start:
+        return own
+    earlier = run_folder.read_json(Path(config.start).parent / run_folder.CONFIG)
+    return f"{own}; begun with the weights of a network that learnt from: {earlier['learnt_from']}"
+
+
 def command(config: Config, source: Source) -> str:
     """Give the command line that repeats the run."""
-    data = "fer2013.npz" if source.title == FER2013 else "data/rendered"
+    data = {FER2013: "fer2013.npz", RENDERED: "data/rendered"}.get(source.title, "DATA")
     return " ".join([f"python -m training.train --data {data} --out runs/NAME", *config.changed_options()])
 
 
@@ -147,13 +164,22 @@ def main() -> None:
     )
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     parser.add_argument("--version", default="1")
+    parser.add_argument("--replace", action="store_true", help="put it in the place of that version, scores and all")
     options = parser.parse_args()
     run = Run.resume(options.checkpoint, device="cpu")
     source = open_source(options.data, run.config)
-    folder = options.store / run.config.network / options.version
+    begun = run_folder.begun(options.checkpoint.parent, source)
+    folder: Path = options.store / run.config.network / options.version
+    if folder.exists() and not options.replace:
+        raise ValueError(f"{folder} is there; --replace puts this one in its place, or take another --version")
     calibration = calibrate(*source.answers(run.averaged, "cpu"), source.prior(run.config))
-    export(Deployed(run.averaged, calibration.temperature, calibration.offset), folder / FILE)
-    manifest.write(folder, describe(run, options.version, folder / FILE, source, calibration))
+    # Written beside its place, so that a stopped export leaves the store as it was.
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    export(Deployed(run.averaged, calibration.temperature, calibration.offset), partial / FILE)
+    manifest.write(partial, describe(run, options.version, partial / FILE, source, calibration, begun))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
     print(f"{folder}: {calibration}")
 
 

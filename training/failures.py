@@ -56,11 +56,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images/models"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    windows, rows = open_part(options.data, "test")
-    clips = np.asarray(windows.clip)[rows]
     for folder in options.models:
         described = manifest.read(folder)
-        judged = answers(open_model(folder), options.data, "test")
+        windows, rows = open_part(options.data, "test", described["training"].get("cut"))
+        if windows.names["sources"] != ["rendered"]:
+            raise ValueError(
+                f"{options.data} holds {', '.join(windows.names['sources'])}: only rendered faces may be shown"
+            )
+        judged = answers(open_model(folder), described, options.data, "test")
+        clips = np.asarray(windows.clip)[rows]
         sheet = draw(judged, clips, windows.windows(rows), f"{described['name']} {described['version']}")
         sheet.savefig(options.out / f"{described['name']}-failures.png", dpi=70)
 

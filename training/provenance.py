@@ -6,14 +6,18 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+CODE = Path(__file__).resolve().parent.parent
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 def commit() -> str | None:
-    """Name the commit of the code at work; None where there is no history (an unpacked archive), or no git."""
-    if shutil.which("git") is None:
+    """Name the commit of the code at work, with `-dirty` where files differ from it.
+
+    None where there is no history (an unpacked archive), or no git.
+    """
+    if shutil.which("git") is None or not (CODE / ".git").exists():
         return None
-    asked = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+    asked = ["git", "-C", str(CODE), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 - constant arguments
     return done.stdout.strip() or None
 

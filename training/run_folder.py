@@ -22,17 +22,32 @@ CONFIG, LOG, CURVE, CONFUSION, SCORES = "config.json", "log.csv", "curve.png", "
 Row = Mapping[str, float]
 
 
-def write_config(folder: Path, config: Config, source: Source) -> None:
-    """Write what the run follows and reads, and where it runs.
+def begun(folder: Path, source: Source) -> dict[str, Any]:
+    """Read what a run said of itself when it began.
 
     Raises:
-        ValueError: the folder holds a run on other data.
+        FileNotFoundError: the folder holds no run.
+        ValueError: it is on other data.
     """
-    path, described = folder / CONFIG, source.describe()
-    if path.exists() and (before := json.loads(path.read_text())["data"]) != described:
-        raise ValueError(f"{path}: the run was on other data: {before}, not {described}")
-    machine = {"torch": torch.__version__, "processor": processor(), "threads": torch.get_num_threads()}
-    write_json(path, {"config": asdict(config), "data": described, "machine": machine, "commit": commit()})
+    facts = read_json(folder / CONFIG)
+    if facts["data"] != source.describe():
+        raise ValueError(f"{folder}: the run was on other data: {facts['data']}, not {source.describe()}")
+    return facts
+
+
+def write_config(folder: Path, config: Config, source: Source) -> None:
+    """Write what the run follows and reads, and where and by which code it was begun."""
+    path = folder / CONFIG
+    if path.exists() and read_json(path)["config"] == asdict(config):
+        return
+    facts = {
+        "config": asdict(config),
+        "data": source.describe(),
+        "learnt_from": source.provenance(config),
+        "machine": {"torch": torch.__version__, "processor": processor(), "threads": torch.get_num_threads()},
+        "commit": commit(),
+    }
+    write_json(path, facts)
 
 
 def write_log(folder: Path, rows: Sequence[Row]) -> None:
@@ -53,8 +68,7 @@ def write_scores(folder: Path, verdict: Verdict, epoch: int) -> None:
 def read_scores(folder: Path) -> dict[str, Any] | None:
     """Read a finished run's scores; None if it is not finished."""
     path = folder / SCORES
-    scores: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
-    return scores
+    return read_json(path) if path.exists() else None
 
 
 def draw_curve(folder: Path, rows: Sequence[Row]) -> None:

@@ -24,7 +24,7 @@ from training.train import Run
 
 BATCH = 256
 # What decides how a picture is moved; the rest of a recipe is the learner's.
-MOTION = ("static_share", "shift_px", "shaken_share", "spoiled_share", "shrunk_share", "seed")
+MOTION = ("static_share", "shift_px", "shaken_share", "spoiled_share", "shrunk_share")
 
 
 def teach(config: Config, faces: FaceSource, teachers: Sequence[nn.Module], views: int, folder: Path) -> None:
@@ -57,6 +57,17 @@ def _view(
     return torch.cat(moved)[back].numpy(), torch.cat(answered)[back].numpy()
 
 
+def open_teacher(path: Path, faces: FaceSource) -> nn.Module:
+    """Open a run's network.
+
+    Raises:
+        FileNotFoundError: it is no run's folder.
+        ValueError: it learnt from other pictures.
+    """
+    run_folder.begun(path.parent, faces)
+    return Run.resume(path, device="cpu").averaged.eval()
+
+
 def main() -> None:
     """Read the command line, answer and write."""
     parser = ArgumentParser(description=__doc__)
@@ -64,12 +75,14 @@ def main() -> None:
     parser.add_argument("--teachers", type=Path, nargs="+", required=True, help="best.pt of each")
     parser.add_argument("--views", type=cli.positive, default=12)
     parser.add_argument("--out", type=Path, required=True, help="folder of the windows; 330 MB a view")
-    Config.add_options(parser, fixed=frozenset(asdict(Config())) - set(MOTION))
+    Config.add_options(parser, fixed=frozenset(asdict(Config())) - {*MOTION, "seed"})
     options = vars(parser.parse_args())
     config, faces = Config.from_options(options), FaceSource.load(options["data"])
+    teachers = [open_teacher(path, faces) for path in options["teachers"]]
     facts = {
         "faces": faces.describe(),
         "teachers": [manifest.digest(path) for path in options["teachers"]],
+        "seed": config.seed,
         "motion": {name: value for name, value in asdict(config).items() if name in MOTION},
     }
     folder: Path = options["out"]
@@ -78,7 +91,6 @@ def main() -> None:
     if begun.exists() and run_folder.read_json(begun) != facts:
         raise ValueError(f"{folder} was begun otherwise: {run_folder.read_json(begun)}")
     run_folder.write_json(begun, facts)
-    teachers = [Run.resume(path, device="cpu").averaged.eval() for path in options["teachers"]]
     teach(config, faces, teachers, options["views"], folder)
     run_folder.write_json(folder / FACTS, facts | {"views": options["views"]})
 

@@ -1,7 +1,7 @@
 """Draw how far a model's confidence can be trusted: `python -m training.trust MODEL ... --data DATA --split SPLIT`.
 
-A picture a model in `--out`: on the left the risk-coverage curve (El-Yaniv & Wiener 2010): the share of wrong answers
-among those at least as confident as a threshold, over the share of answers that are; on the right accuracy over
+A picture a model and split in `--out`: on the left the risk-coverage curve (El-Yaniv & Wiener 2010): the share of wrong
+answers among those at least as confident as a threshold, over the share of answers that are; on the right accuracy over
 confidence in the bins of the calibration error. Needs ONNX Runtime, not torch.
 """
 
@@ -93,10 +93,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for folder in options.models:
         described = manifest.read(folder)
-        if options.split not in described["scores"]:
+        if options.split not in described.get("scores", {}):
             raise ValueError(f"{folder} has no scores of {options.split} yet: run training.evaluate first")
-        judged = answers(open_model(folder), options.data, options.split)
-        draw(judged, described, options.split).savefig(options.out / f"{described['name']}.png")
+        judged = answers(open_model(folder), described, options.data, options.split)
+        draw(judged, described, options.split).savefig(options.out / f"{described['name']}-{options.split}.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Note a run in the log of variants: `python -m training.variants runs/NAME --note "what it was to show"`.
 
-The log, `docs/results/variants.json`, has an entry a run, by the folder's name: what differed from the default recipe,
-what came of it, what it cost. `training.document` lays it out. A run that was noted before is noted anew.
+The log, `docs/results/variants.json`, has an entry a run, by its place in `runs`: what differed from the default
+recipe, what came of it, what it cost. `training.document` lays it out. A run that was noted before is noted anew.
 """
 
 import csv
@@ -22,14 +22,14 @@ def entry(folder: Path, note: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: the folder holds no run.
     """
-    described = json.loads((folder / run_folder.CONFIG).read_text())
-    config = Config(**described["config"])
+    described = run_folder.read_json(folder / run_folder.CONFIG)
+    config = Config.stored(described["config"])
     with (folder / run_folder.LOG).open() as opened:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(opened)]
     figure = "ferplus_accuracy" if "ferplus_accuracy" in rows[0] else "accuracy"
     best = max(rows, key=lambda row: row[figure])
     return {
-        "name": folder.name,
+        "name": name(folder),
         "network": config.network,
         "options": [option for option in config.changed_options() if not option.startswith("--network")],
         "epochs": f"{len(rows)} of {config.epochs}",
@@ -40,6 +40,14 @@ def entry(folder: Path, note: str) -> dict[str, Any]:
         "commit": described.get("commit"),
         "note": note,
     }
+
+
+def name(folder: Path) -> str:
+    """A run's place in the nearest `runs` above it, e.g. `table2/resnet20-3d/seed-0`; else the folder's own name."""
+    parts = folder.resolve().parts
+    if "runs" not in parts[:-1]:
+        return parts[-1]
+    return "/".join(parts[len(parts) - parts[::-1].index("runs") :])
 
 
 def noted(log: list[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:

@@ -34,7 +34,8 @@ def describe(artifact: Artifact) -> dict[str, Any]:
         "version": manifest.version,
         "labels": manifest.labels,
         "window": manifest.window,
-        "uncertain_below": manifest.uncertain_below,
+        # Null: nothing it says is certain.
+        "uncertain_below": manifest.uncertain_below if manifest.for_people else None,
         "learnt_from": manifest.learnt_from,
         "for_people": manifest.for_people,
         "parameters": manifest.parameters,

@@ -51,8 +51,8 @@ class NetworkManifest(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     window: int
     uncertain_below: float
     crop: dict[str, Crop]
-    learnt_from: str = ""
-    for_people: bool = True
+    learnt_from: str
+    for_people: bool
     parameters: dict[str, int] = {}
     scores: dict[str, Any] = {}
 

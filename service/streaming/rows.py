@@ -11,7 +11,19 @@ from timeconv_client import FaceResult
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 BOX = ("x", "y", "w", "h")
-COLUMNS = ("seq", "t_s", "outcome", "face_id", "emotion", "probability", *LABELS, *BOX, "score", "total_ms")
+COLUMNS = (
+    "seq",
+    "t_s",
+    "outcome",
+    "face_id",
+    "emotion",
+    "probability",
+    "uncertain",
+    *LABELS,
+    *BOX,
+    "score",
+    "total_ms",
+)
 UNANSWERED = "unanswered"
 """In place of an outcome: the session broke before it came."""
 
@@ -43,6 +55,7 @@ class Row:
             str(face.id),
             face.emotion,
             _number(self.probability, 6),
+            str(int(face.uncertain)),
             *(_number(face.smoothed.get(label), 6) for label in LABELS),
             *(_number(side, 2) for side in face.box),
             _number(face.score, 4),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,10 +17,11 @@ from training.calibrate import Calibration, Trust
 from training.config import Config
 from training.datasets import FRAMES, SIZE
 from training.datasets.fer2013 import Faces
-from training.export import PARITY, PARITY_BATCHES, Deployed, check_parity, describe, export
+from training.export import PARITY, PARITY_BATCHES, Deployed, check_parity, describe, export, main
+from training.sources import Source
 from training.sources.faces import FaceSource
 from training.sources.windows import WindowSource
-from training.train import Run
+from training.train import Run, train
 
 pytestmark = pytest.mark.training
 
@@ -52,7 +54,12 @@ def write_model(folder: Path, source: FaceSource) -> None:
     """Export a network with fresh weights, manifest and all."""
     run = Run(Config())
     export(Deployed(run.averaged), folder / "model.onnx")
-    manifest.write(folder, describe(run, "1", folder / "model.onnx", source, CALIBRATION))
+    manifest.write(folder, describe(run, "1", folder / "model.onnx", source, CALIBRATION, begun(run, source)))
+
+
+def begun(run: Run, source: Source) -> dict[str, Any]:
+    """What the run would have said of itself."""
+    return {"commit": "c0ffee", "learnt_from": source.provenance(run.config)}
 
 
 @pytest.fixture
@@ -144,12 +151,57 @@ def test_manifests_say_what_was_learnt_from(tmp_path: Path, faces: Callable[...,
     run, file = Run(Config()), tmp_path / "model.onnx"
     export(Deployed(run.averaged), file)
     windows = WindowSource.load(write_fake_set(tmp_path / "set"), Config())
-    people, drawn = (
-        describe(run, "1", file, source, CALIBRATION) for source in (FaceSource(faces(14), faces(14)), windows)
-    )
+    sources = (FaceSource(faces(14), faces(14)), windows)
+    people, drawn = (describe(run, "1", file, source, CALIBRATION, begun(run, source)) for source in sources)
+    assert people["training"]["commit"] == "c0ffee"
+    assert drawn["training"]["cut"] == windows.cut
+    assert (people["for_people"], drawn["for_people"]) == (True, False)
     assert (people["learnt_from"], drawn["learnt_from"]) == ("FER2013", "rendered data, synthetic")
     assert people["training"]["data"].startswith("14 of the 28,709 pictures")
     assert drawn["training"]["data"].startswith("147 windows of 7 persons")
     assert "--data fer2013.npz" in people["training"]["command"]
     assert "--data data/rendered" in drawn["training"]["command"]
     assert drawn["scores"]["certain"]["split"] == "validation part"
+
+
+class TestCommand:
+    """The command that puts a run's network into the store."""
+
+    @pytest.fixture
+    def call(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+        """Export a run on fake windows, and name its place in the store."""
+        write_fake_set(tmp_path / "set")
+        config = Config(epochs=1, batch=16)
+        train(config, WindowSource.load(tmp_path / "set", config), tmp_path / "run")
+        # One epoch on noise makes nine in ten right at no threshold.
+        monkeypatch.setattr("training.calibrate.TRUSTED_ACCURACY", 0.0)
+
+        def export_it(*options: str, data: Path = tmp_path / "set") -> Path:
+            words = ["export", "--checkpoint", str(tmp_path / "run" / "best.pt"), "--data", str(data)]
+            monkeypatch.setattr("sys.argv", [*words, "--store", str(tmp_path / "store"), *options])
+            main()
+            return tmp_path / "store" / config.network / "1"
+
+        return export_it
+
+    def test_a_run_comes_into_the_store_whole(self, call: Callable[..., Path]) -> None:
+        """Model and manifest lie in the version's folder, and nothing beside it."""
+        folder = call()
+        assert evaluate.open_model(folder)
+        assert [path.name for path in folder.parent.iterdir()] == ["1"]
+        assert manifest.read(folder)["training"]["cut"]["split"] == "subject"
+
+    def test_a_version_is_not_overwritten_unasked(self, call: Callable[..., Path]) -> None:
+        """What is in the store stays, unless its replacement is asked for."""
+        folder = call()
+        manifest.write(folder, manifest.read(folder) | {"latency": {}})
+        with pytest.raises(ValueError, match="--replace"):
+            call()
+        assert "latency" in manifest.read(folder)
+        assert "latency" not in manifest.read(call("--replace"))
+
+    def test_data_that_a_run_did_not_learn_from_are_refused(self, call: Callable[..., Path], tmp_path: Path) -> None:
+        """A network of drawn faces does not become one of people by being exported with other data."""
+        other = write_fake_set(tmp_path / "other", subjects=12)
+        with pytest.raises(ValueError, match="the run was on other data"):
+            call(data=other)

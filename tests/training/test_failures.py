@@ -74,6 +74,14 @@ def test_the_sheet_shows_first_and_last_frame_and_the_answer() -> None:
     assert figure.get_suptitle().startswith("net 1:")
 
 
+def test_people_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of people's faces, whose rights are others', are not drawn."""
+    data = write_fake_set(tmp_path / "set", subjects=3, sources=("ck+",))
+    monkeypatch.setattr("sys.argv", ["failures", str(SHIPPED), "--data", str(data), "--out", str(tmp_path / "out")])
+    with pytest.raises(ValueError, match="only rendered faces may be shown"):
+        failures.main()
+
+
 def test_the_command_draws_each_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sheet a model on the test part, under the network's name, in a folder that is made."""
     data, out = write_fake_set(tmp_path / "set", subjects=3), tmp_path / "new" / "out"

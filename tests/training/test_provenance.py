@@ -33,16 +33,26 @@ def describe(folder: Path, name: str, kind: str) -> Path:
 
 
 def test_the_commit_is_that_of_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a repository, its last commit is named in full."""
+    """The last commit of the code's own repository is named in full, wherever one stands; changes since are told."""
     git(tmp_path, "init", "--quiet")
-    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "First")
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code.py").write_text("1")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "--quiet", "--message", "First")
+    monkeypatch.setattr(provenance, "CODE", tmp_path)
     assert provenance.commit() == git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "code.py").write_text("2")
+    assert provenance.commit() == git(tmp_path, "rev-parse", "HEAD") + "-dirty"
+
+
+def test_without_git_no_commit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where git is not installed, training goes on without the commit's name."""
+    monkeypatch.setenv("PATH", "")
+    assert provenance.commit() is None
 
 
 def test_without_a_commit_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither an unpacked archive nor a repository without commits has one to name."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(provenance, "CODE", tmp_path)
     assert provenance.commit() is None
     git(tmp_path, "init", "--quiet")
     assert provenance.commit() is None

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -118,3 +119,32 @@ def test_changed_options_name_what_differs() -> None:
 def test_the_named_options_repeat_the_run(config: Config) -> None:
     """The options that are named lead back to the config."""
     assert parsed(*config.changed_options()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"low_side": 64, "low_share": 0.5}, "low-side 64 is not in 16 to 48"),
+        ({"spoiled_share": 7.0}, "spoiled-share 7.0"),
+        ({"peak_learning_rate": float("nan")}, "peak-learning-rate nan"),
+        ({"rendered": "set", "rendered_share": 1.0}, "rendered-share 1.0"),
+        ({"mixup": -0.3}, "mixup -0.3"),
+        ({"patience": -1}, "patience -1"),
+        ({"epoch_windows": 3}, "less than a batch"),
+        ({"low_side": 32}, "low-side and low-share only work together"),
+        ({"rendered_share": 0.1}, "rendered and rendered-share only work together"),
+        ({"teacher_weight": 0.5}, "taught and teacher-weight only work together"),
+    ],
+)
+def test_what_no_run_can_follow_is_refused(changes: dict[str, Any], message: str) -> None:
+    """A value out of its range, and an option that would do nothing alone, are named."""
+    with pytest.raises(ValueError, match=message):
+        replace(Config(), **changes)
+
+
+def test_a_stored_config_may_be_older_but_not_stranger() -> None:
+    """Fields that came later have their defaults; one that there is no more is named."""
+    stored = {"network": "timeconv-resnet20", "epochs": 3}
+    assert Config.stored(stored) == Config(network="timeconv-resnet20", epochs=3)
+    with pytest.raises(ValueError, match="another version: it has tutor"):
+        Config.stored(stored | {"tutor": ""})

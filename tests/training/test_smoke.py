@@ -1,6 +1,7 @@
 """All parts together, in half a minute (`make train-smoke`): six networks learn rendered windows and are exported."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> WindowSource:
     mesh = write_mesh(folder / "mesh.npz")
     render(["--mesh", str(mesh), "--out", str(folder / "windows"), "--sequences", "30"])
     whole = WindowSource.load(folder / "windows", Config())
-    return WindowSource(whole.windows, Parts(whole.parts.training[:BATCH], whole.parts.validation, whole.parts.test))
+    parts = Parts(whole.parts.training[:BATCH], whole.parts.validation, whole.parts.test)
+    return replace(whole, parts=parts)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

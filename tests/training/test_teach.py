@@ -95,21 +95,25 @@ def test_finished_views_are_not_answered_again(corpus: FaceSource, tmp_path: Pat
 
 
 def test_what_is_learnt_is_the_answer_in_its_part(corpus: FaceSource, tmp_path: Path) -> None:
-    """Windows are those of the views; at weight 0 the target is the votes', at 1 the teacher's."""
+    """Windows are those of the views; at weight 0 (nearly) the target is the votes', at 1 the teacher's."""
     source = taught(corpus, tmp_path)
     rows = torch.arange(N)
     drawn = {
-        weight: source.drawer(replace(CONFIG, teacher_weight=weight))(rows, torch.Generator().manual_seed(0))
-        for weight in (0.0, 0.25, 1.0)
+        weight: source.drawer(learning(weight))(rows, torch.Generator().manual_seed(0)) for weight in (1e-9, 0.25, 1.0)
     }
     views = [torch.from_numpy(np.array(view)).float() for view in source.windows]
-    for row, window in enumerate(drawn[0.0][0]):
+    for row, window in enumerate(drawn[1e-9][0]):
         assert any(torch.equal(window, view[row]) for view in views)
     votes = torch.from_numpy(fer2013.targets(corpus.training, CONFIG.votes_weight))
     answer = torch.eye(7)[3].expand(N, -1)
-    torch.testing.assert_close(drawn[0.0][1], votes)
+    torch.testing.assert_close(drawn[1e-9][1], votes)
     torch.testing.assert_close(drawn[0.25][1], 0.75 * votes + 0.25 * answer)
     torch.testing.assert_close(drawn[1.0][1], answer)
+
+
+def learning(weight: float) -> Config:
+    """A recipe that gives the teachers this weight."""
+    return replace(CONFIG, taught="data/taught", teacher_weight=weight)
 
 
 def taught(corpus: FaceSource, folder: Path) -> TaughtSource:
@@ -121,31 +125,46 @@ def taught(corpus: FaceSource, folder: Path) -> TaughtSource:
 
 def test_the_prior_is_of_what_is_learnt(corpus: FaceSource, tmp_path: Path) -> None:
     """Half of a teacher that says happy and half of even votes is a share of 0.5 + 0.5 / 7 for happy."""
-    prior = taught(corpus, tmp_path).prior(replace(CONFIG, teacher_weight=0.5))
+    prior = taught(corpus, tmp_path).prior(learning(0.5))
     np.testing.assert_allclose(prior, [0.5 * (label == 3) + 0.5 / 7 for label in range(7)], atol=1e-6)
 
 
 def test_the_command_makes_what_training_reads(command: Callable[..., Path], fer2013_file: Path) -> None:
     """The folder opens with the pictures it was made of, and a run learns from it."""
     out = command("--spoiled-share", "0.5")
-    source = TaughtSource.load(out, FaceSource.load(fer2013_file))
+    config = replace(learning(0.5), batch=4, spoiled_share=0.5)
+    source = TaughtSource.load(out, FaceSource.load(fer2013_file), config)
     assert len(source.windows) == 2
     assert source.facts["motion"] == {
-        "static_share": 0.5, "shift_px": 3.0, "shaken_share": 0.0, "spoiled_share": 0.5, "shrunk_share": 0.0, "seed": 0,
+        "static_share": 0.5, "shift_px": 3.0, "shaken_share": 0.0, "spoiled_share": 0.5, "shrunk_share": 0.0,
     }  # fmt: skip
-    run = train(replace(CONFIG, batch=4, teacher_weight=0.5), source, out / "run")
+    run = train(config, source, out / "run")
     assert run.finished
 
 
 def test_other_pictures_and_other_options_are_refused(
     command: Callable[..., Path], corpus: FaceSource, fer2013_file: Path
 ) -> None:
-    """A folder does not open with other pictures, and is not gone on with by other options; unfinished, it is none."""
+    """A folder opens, and is gone on with, by its own pictures and options only; unfinished, it is none."""
     out = command()
     with pytest.raises(ValueError, match="made of other pictures"):
-        TaughtSource.load(out, corpus)
+        TaughtSource.load(out, corpus, Config())
+    with pytest.raises(ValueError, match=r"made with spoiled-share 0\.0, not 0\.2"):
+        TaughtSource.load(out, FaceSource.load(fer2013_file), CONFIG)
     with pytest.raises(ValueError, match="begun otherwise"):
         command("--shift-px", "5")
     (out / FACTS).unlink()
     with pytest.raises(FileNotFoundError):
-        TaughtSource.load(out, FaceSource.load(fer2013_file))
+        TaughtSource.load(out, FaceSource.load(fer2013_file), Config())
+
+
+def test_a_teacher_of_other_pictures_is_refused(
+    command: Callable[..., Path], corpus: FaceSource, tmp_path: Path
+) -> None:
+    """Who learnt from other data does not teach, and nothing is begun; the right teacher is then welcome."""
+    other = tmp_path / "other"
+    train(CONFIG, corpus, other)
+    with pytest.raises(ValueError, match="the run was on other data"):
+        command("--teachers", str(other / "best.pt"))
+    assert not (tmp_path / "taught").exists()
+    command()

@@ -21,7 +21,7 @@ from training.sources import Draw, Source, Verdict
 from training.sources.faces import FaceSource
 from training.sources.mixed import MixedSource
 from training.sources.windows import WindowSource
-from training.train import Run, _batches, _mix, main, train
+from training.train import Run, _batches, _mix, main, open_source, train
 
 pytestmark = pytest.mark.training
 
@@ -72,6 +72,9 @@ class DyingSource:
 
     def judge(self, network: nn.Module, device: str) -> Verdict:
         return self.source.judge(network, device)
+
+    def provenance(self, config: Config) -> str:
+        return self.source.provenance(config)
 
     def describe(self) -> dict[str, object]:
         return self.source.describe()
@@ -170,6 +173,44 @@ def test_a_killed_run_with_every_option_equals_an_unbroken_one(corpus: FaceSourc
     assert_equal_runs(unbroken, train(config, corpus, tmp_path / "broken"))
 
 
+def test_another_network_is_no_start(corpus: FaceSource, tmp_path: Path) -> None:
+    """A start from another kind of network is refused, as is one from a file that is no checkpoint."""
+    train(replace(CONFIG, epochs=1), corpus, tmp_path)
+    (tmp_path / "text.pt").write_text("weights")
+    for name, network, message in (
+        ("best.pt", "wide-resnet", "not a wide-resnet"),
+        ("text.pt", "wide-resnet", "no checkpoint"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Run.begin(replace(CONFIG, network=network, start=str(tmp_path / name)))
+
+
+def test_a_start_that_cannot_be_had_costs_nothing(corpus: FaceSource, tmp_path: Path) -> None:
+    """What a folder holds stays when a new run in it cannot begin."""
+    train(CONFIG, corpus, tmp_path)
+    (tmp_path / "last.pt").unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(FileNotFoundError):
+        train(replace(CONFIG, start=str(tmp_path / "mistyped.pt")), corpus, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_remembers_how_it_was_begun(corpus: FaceSource, tmp_path: Path) -> None:
+    """Commit and machine stay those of the first start, whoever goes on with the run."""
+    train(CONFIG, corpus, tmp_path, until=1)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"threads": ', '"threads": 1000'))
+    train(CONFIG, corpus, tmp_path)
+    assert json.loads(path.read_text())["machine"]["threads"] >= 1000
+
+
+def test_options_for_faces_are_not_for_windows(tmp_path: Path) -> None:
+    """A folder of windows is neither taught nor mixed, and says so."""
+    folder = write_fake_set(tmp_path / "set")
+    with pytest.raises(ValueError, match="taught is for FER2013"):
+        open_source(folder, replace(CONFIG, taught="data/taught", teacher_weight=0.5))
+
+
 def test_a_run_starts_from_the_averaged_weights_it_is_given(corpus: FaceSource, tmp_path: Path) -> None:
     """Both the network and its average begin as the other run's average ended."""
     first = train(replace(CONFIG, epochs=1), corpus, tmp_path)
@@ -217,7 +258,7 @@ def test_a_short_epoch_has_other_windows_each_time(corpus: FaceSource) -> None:
 
 def test_rendered_windows_take_their_share_of_a_batch(corpus: FaceSource, windows: WindowSource) -> None:
     """The last places of a batch hold rendered windows with their own labels; the others stay faces."""
-    config = replace(CONFIG, rendered_share=0.25, static_share=1.0)
+    config = replace(CONFIG, rendered="set", rendered_share=0.25, static_share=1.0)
     rows, generator = torch.arange(28), torch.Generator().manual_seed(0)
     mixed, targets = MixedSource(corpus, windows).drawer(config)(rows, generator)
     assert (mixed.shape, targets.shape) == ((28, 5, 48, 48), (28, 7))

