@@ -66,7 +66,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_columns() -> None:
     """The columns of the CSV file are those the documentation promises."""
     assert ",".join(COLUMNS) == (
-        "seq,t_s,outcome,face_id,emotion,probability,angry,disgust,fear,happy,sad,surprise,neutral,x,y,w,h,score,total_ms"
+        "seq,t_s,outcome,face_id,emotion,probability,uncertain,"
+        "angry,disgust,fear,happy,sad,surprise,neutral,x,y,w,h,score,total_ms"
     )
 
 
@@ -159,7 +160,7 @@ def test_rows_are_in_the_order_sent(clip: Path, tmp_path: Path) -> None:
         zip(
             COLUMNS,
             (
-                *("2", "0.040000", "prediction", "1", "sad", "0.880000"),
+                *("2", "0.040000", "prediction", "1", "sad", "0.880000", "0"),
                 *("0.020000", "0.020000", "0.020000", "0.020000", "0.880000", "0.020000", "0.020000"),
                 *("10.00", "12.00", "40.00", "40.00", "0.9700", "3.500"),
             ),

@@ -22,6 +22,8 @@ NETWORK = {
     "labels": ["sad", "happy"],
     "window": 5,
     "uncertain_below": 0.5,
+    "learnt_from": "faces",
+    "for_people": True,
     "crop": {"blazeface": {"scale": 1.2, "dx": 0.0, "dy": 0.1}},
 }
 DETECTOR = {
@@ -214,6 +216,14 @@ class TestRead:
         (store / "net" / "10" / "model.onnx").unlink()
         with pytest.raises(ModelDamaged, match=r"^net@10: model.onnx cannot be read: No such file"):
             ModelStore(store).find("net", "network").read()
+
+
+@pytest.mark.parametrize("key", ["learnt_from", "for_people"])
+def test_who_a_network_is_for_is_never_guessed(tmp_path: Path, key: str) -> None:
+    """A manifest that does not say what the network learnt from, or whether it is for people, is not served."""
+    put(tmp_path, "net", "1", {name: value for name, value in NETWORK.items() if name != key})
+    with pytest.raises(ModelDamaged, match=key):
+        ModelStore(tmp_path).find("net", "network")
 
 
 class TestShipped:
