@@ -62,6 +62,7 @@ class Heading:
         """Say it, in sentences."""
         training, validation, test = self.facts["parts"]
         timed, several = rows[0].latency, len(self.seeds) > 1
+        spread = "mean ± standard deviation over them; a row without ± has the first alone"
         yield f"# Table II on {self.data}"
         yield (
             f"Top-1 on {test:,} test windows (training {training:,}, validation {validation:,}; "
@@ -73,12 +74,17 @@ class Heading:
         else:
             yield "Split by subject: nobody in the test part was seen in training."
         yield (
-            f"Recipe `{self.config.recipe}`, {self.config.epochs} epochs at most; seeds "
+            f"Recipe `{self.config.recipe}`, {self.config.epochs} epochs at most{self._epoch()}; seeds "
             f"{', '.join(map(str, self.seeds))} "
-            f"({'mean ± standard deviation over them' if several else 'one alone: the spread is not known'})."
+            f"({spread if several else 'one alone: the spread is not known'})."
         )
         yield f"Time: mean of {timed.runs} runs at batch 1, ONNX Runtime, CPU, {timed.threads} thread."
+        if changed := self.config.changed_options():
+            yield f"Options: `{' '.join(changed)}`."
         yield f"Made on {today()}, commit {commit() or 'unknown'}."
+
+    def _epoch(self) -> str:
+        return f" of {self.config.epoch_windows:,} windows" if self.config.epoch_windows else ""
 
 
 def measure(runs: Sequence[Finished], repetitions: int) -> Row:
@@ -135,10 +141,18 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     figure.savefig(path)
 
 
-def make(base: Config, source: WindowSource, out: Path, names: Sequence[str], seeds: Sequence[int], runs: int) -> str:
+def make(
+    base: Config,
+    source: WindowSource,
+    out: Path,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    runs: int,
+    once: Sequence[str] = (),
+) -> str:
     """Train, measure, write the three files, and give the Markdown."""
     by_network: dict[str, list[Finished]] = defaultdict(list)
-    for run in train_all(base, source, out, names, seeds):
+    for run in train_all(base, source, out, names, seeds, once):
         by_network[run.config.network].append(run)
     rows = [measure(finished, runs) for finished in by_network.values()]
     majority = by_network[names[0]][0].scores["largest_class"]
@@ -158,7 +172,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     base = Config.from_options(options)
     source = open_windows(options["data"], base)
-    print(make(base, source, options["out"], options["networks"], options["seeds"], options["runs"]))
+    print(make(base, source, options["out"], options["networks"], options["seeds"], options["runs"], options["once"]))
 
 
 if __name__ == "__main__":

@@ -32,11 +32,11 @@ class Finished:
 
 
 def train_all(
-    base: Config, source: Source, out: Path, names: Sequence[str], seeds: Sequence[int]
+    base: Config, source: Source, out: Path, names: Sequence[str], seeds: Sequence[int], once: Sequence[str] = ()
 ) -> Iterator[Finished]:
-    """Train, or find finished, every network with every seed, by the recipe of `base`."""
+    """Train, or find finished, every network by the recipe of `base`: every seed, but the first alone for `once`."""
     for name in dict.fromkeys(names):
-        for seed in dict.fromkeys(seeds):
+        for seed in dict.fromkeys(seeds[:1] if name in once else seeds):
             config = replace(base, network=name, seed=seed)
             folder = out / name / f"seed-{seed}"
             print(f"{folder}:")
@@ -52,6 +52,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
+    once = "networks too slow for several seeds: trained with the first alone"
+    parser.add_argument("--once", nargs="+", choices=list(NETWORKS), default=[], metavar="NAME", help=once)
     Config.add_options(parser, fixed=frozenset({"network", "seed"}))
 
 
@@ -62,7 +64,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     base = Config.from_options(options)
     source = open_windows(options["data"], base)
-    for run in train_all(base, source, options["out"], options["networks"], options["seeds"]):
+    for run in train_all(base, source, options["out"], options["networks"], options["seeds"], options["once"]):
         print(f"{run.folder}: top-1 {run.scores['accuracy']:.4f}")
 
 

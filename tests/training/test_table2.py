@@ -56,6 +56,16 @@ def test_what_is_finished_is_not_done_again(source: WindowSource, tmp_path: Path
     assert [len(row["top1"]) for row in json.loads((out / "table2.json").read_text())] == [2, 2]
 
 
+def test_a_network_too_slow_for_several_seeds_has_the_first_alone(tmp_path: Path) -> None:
+    """Networks named `once` have no spread, and the heading says what that means; changed options are told."""
+    source = WindowSource.load(write_fake_set(tmp_path / "set", subjects=3), CONFIG)
+    text = make(CONFIG, source, tmp_path / "out", SMALL, [0, 1], runs=2, once=SMALL[:1])
+    lines = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    assert {name: "±" in line for name, line in lines.items()} == {SMALL[0]: False, SMALL[1]: True}
+    assert "a row without ± has the first alone" in text
+    assert "--batch=16" in text
+
+
 def test_the_papers_split_is_named_a_leak(tmp_path: Path) -> None:
     """A table by the paper's split says what is wrong with it; real sources are named."""
     config = Config(epochs=1, batch=16, split="paper")
