@@ -16,6 +16,7 @@ from service.inference.models import LoadedNetwork, Networks
 from service.inference.runner import OnnxDetector
 from service.inference.scheduler import Scheduler
 from service.inference.workers import WorkerPool
+from service.inlet import Inlet
 from service.outbox import Outbox
 from service.places import Places
 from service.sessions import Sessions
@@ -40,6 +41,7 @@ class Engine:
     default: LoadedNetwork
     look: Look
     pool: WorkerPool
+    inlet: Inlet
     sessions: Sessions
     session_places: Places
     predict_places: Places
@@ -135,6 +137,7 @@ async def open_engine(
             default=default,
             look=look,
             pool=pool,
+            inlet=Inlet(asyncio.get_running_loop(), pool),
             sessions=sessions,
             session_places=Places(settings.max_sessions, _at_capacity),
             predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from service.answers import Answer, answer_of, message_of
 from service.errors import BadImage, FrameRefused, GoingAway, Overloaded, RunnerFailed
 from service.inference.models import LoadedNetwork
@@ -85,7 +83,7 @@ class PredictCall:
 
     def _window(self) -> WindowItem:
         repeats = FRAMES // len(self._sightings)
-        window = np.stack([sighting.crop for sighting in self._sightings] * repeats)
+        window = [sighting.crop for sighting in self._sightings] * repeats
         return WindowItem(key=self, lane=self._network.lane, window=window, replaces=False, deliver=self._deliver)
 
     def _deliver(self, fate: Fate) -> None:

@@ -288,7 +288,7 @@ class Session:
         return WindowItem(
             key=self,
             lane=frame.network.lane,
-            window=self._window.stack(),
+            window=self._window.crops(),
             replaces=frame.options.freshness == "latest",
             deliver=deliver,
             expires_s=frame.expires_s,

@@ -254,7 +254,7 @@ class StreamConnection:
 
     def _give_turn(self) -> None:
         if self.session.has_frames:
-            self._engine.pool.ready(self.session, "stream")
+            self._engine.inlet.ready(self.session)
 
     def _started(self) -> protocol.SessionStarted:
         session, settings = self.session, self._engine.settings

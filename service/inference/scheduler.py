@@ -15,7 +15,7 @@ first, would make every batch at saturation a batch of one: the worker that made
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice, takewhile
@@ -35,9 +35,9 @@ BatchReason = Literal["idle", "full", "held"]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a network says of a window: ``probabilities`` [classes], and how it got there (seconds)."""
+    """What a network says of a window: a probability per class, and how it got there (seconds)."""
 
-    probabilities: NDArray[np.float32]
+    probabilities: Sequence[float]
     batch_size: int
     queue_s: float
     infer_s: float
@@ -58,7 +58,7 @@ Fate = Scores | Dropped | RunnerFailed
 
 @dataclass(eq=False, slots=True)
 class WindowItem:
-    """A window uint8 [5, 48, 48] that waits for a batch of its lane.
+    """Five crops uint8 [48, 48], oldest first, that wait for a batch of their lane.
 
     Windows of one ``key`` (a face of a session) are run in the order they came, whatever their lanes. With ``replaces``
     a newer window takes the place of the newest that waits, if that is of its lane and may be replaced as well (it is
@@ -68,7 +68,7 @@ class WindowItem:
 
     key: Hashable
     lane: str
-    window: NDArray[np.uint8]
+    window: Sequence[NDArray[np.uint8]]
     replaces: bool
     deliver: Callable[[Fate], None]
     expires_s: float | None = None
@@ -206,7 +206,12 @@ class Scheduler:
     @property
     def waiting_turns(self) -> int:
         """Sources that wait for a worker."""
-        return sum(map(len, self._turns.values()))
+        return len(self._turns["stream"]) + len(self._turns["predict"])
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a free worker would get something."""
+        return bool(self.waiting_turns) or any(lane.waiting for lane in self._lanes.values())
 
     def add_lane(self, name: str, runner: Runner, max_batch: int) -> None:
         """Open a lane for a model. A lane that exists gets the new runner from its next batch on."""
@@ -266,6 +271,20 @@ class Scheduler:
                     oldest = since_s, lane, reason
         return self._turn() if oldest is None else self._batch(*oldest[1:], now_s)
 
+    def more_turns(self, most: int) -> Iterator[Turn]:
+        """Further turns for a worker that got one: as many as wait, up to ``most``."""
+        while most > 0 and (turn := self._turn()) is not None:
+            yield turn
+            most -= 1
+
+    def give_back(self, turns: Sequence[Turn]) -> None:
+        """Turns that a worker had no time for: they are the next again, in their order."""
+        for turn in reversed(turns):
+            self._at_work.discard(turn.source)
+            if turn.source.has_frames:
+                self._turns[turn.kind][turn.source] = None
+                self._turns[turn.kind].move_to_end(turn.source, last=False)
+
     def done(self, work: Work, now_s: float) -> None:
         """A worker finished what `next` gave it."""
         if isinstance(work, Turn):
@@ -297,10 +316,10 @@ class Scheduler:
             self._lanes[queue.items[0].lane].waiting[key] = queue
 
     def _batch_reason(self, lane: _Lane, now_s: float) -> BatchReason | None:
-        if not self.waiting_turns:
-            return "idle"
         if lane.fills_a_batch:
             return "full"
+        if not self.waiting_turns:
+            return "idle"
         oldest = next(iter(lane.waiting.values()))
         return "held" if now_s - oldest.since_s >= self._hold_s else None
 

@@ -2,12 +2,16 @@
 
 One worker per core, each with OpenCV and ONNX Runtime at one thread. They release the interpreter's lock while they
 decode, look for faces and run the network; while there is nothing to do they sleep on a condition, without a timer.
+
+Between two calls into C a worker holds the interpreter's lock and the scheduler's, and so do the others and the event
+loop. So it takes the turns that wait in rounds: what came of a round is handed over at once, and makes one batch.
 """
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +29,6 @@ from service.inference.scheduler import (
     SourceKind,
     Turn,
     WindowItem,
-    Work,
 )
 
 log = logging.getLogger(__name__)
@@ -39,12 +42,26 @@ class BatchObserver(Protocol):
         ...
 
 
+_MOST_TURNS = 16
+_ROUND_S = 0.001
+"""A round ends after that time: what it made is not to wait, nor what another worker could take."""
+
+
+@dataclass(eq=False, slots=True)
+class Round:
+    """Turns that a worker takes one after the other: those ``ahead``, those ``taken``, and the windows they came to."""
+
+    ahead: deque[Turn]
+    taken: list[Turn] = field(default_factory=list)
+    windows: list[WindowItem] = field(default_factory=list)
+
+
 @dataclass(eq=False, slots=True)
 class Worker:
-    """One thread, and what it is at since when (None: waiting)."""
+    """One thread, and what it is at, and since when its present call lasts (None: waiting)."""
 
     thread: threading.Thread
-    work: Work | None = None
+    work: Round | Batch | None = None
     since_s: float = 0.0
 
 
@@ -79,6 +96,7 @@ class WorkerPool:
         self._clock = clock
         self._changed = threading.Condition()
         self._closing = False
+        self._idle = 0
         self._workers = [Worker(threading.Thread(name=f"worker-{index}", daemon=True)) for index in range(workers)]
         for worker in self._workers:
             worker.thread = threading.Thread(target=self._run, args=(worker,), name=worker.thread.name, daemon=True)
@@ -106,10 +124,12 @@ class WorkerPool:
         with self._changed:
             self._scheduler.add_lane(name, runner, max_batch)
 
-    def ready(self, source: Source, kind: SourceKind) -> None:
-        """A source has frames."""
+    def ready(self, *sources: Source, kind: SourceKind) -> None:
+        """Sources have frames."""
         with self._changed:
-            if not self._closing and self._scheduler.ready(source, kind):
+            if self._closing:
+                return
+            if sum(self._scheduler.ready(source, kind) for source in sources):
                 self._changed.notify()
 
     def leave(self, source: Source, key: Hashable) -> None:
@@ -150,60 +170,98 @@ class WorkerPool:
                 self._post(_given_up(work))
 
     def _run(self, worker: Worker) -> None:
-        while (work := self._next(worker)) is not None:
-            try:
-                deliveries = self._turn(work) if isinstance(work, Turn) else self._batch(work)
-            except Exception as error:
-                # The edge of the thread: whatever went wrong, the frames at hand are answered and the worker lives.
-                log.exception("A worker's call failed")
-                deliveries = [work.source.aborted(error)] if isinstance(work, Turn) else _given_up(work)
+        work = self._next(worker)
+        while work is not None:
             # Posted first: once it is done, another worker may run the next window of the same session.
-            if deliveries:
+            if deliveries := self._round(worker, work) if isinstance(work, Round) else self._batch(work):
                 self._post(deliveries)
-            self._done(worker, work)
+            work = self._next(worker, work)
 
-    def _next(self, worker: Worker) -> Work | None:
+    def _next(self, worker: Worker, finished: Round | Batch | None = None) -> Round | Batch | None:
+        """Hand over what came of the last piece of work, and wait for the next; None when closing."""
         with self._changed:
+            if finished is not None:
+                worker.work = None
+                self._hand_over(finished)
             while True:
                 now_s = self._clock()
                 if (work := self._scheduler.next(now_s)) is not None:
-                    worker.since_s, worker.work = now_s, work
-                    return work
+                    worker.since_s = now_s
+                    worker.work = self._round_from(work) if isinstance(work, Turn) else work
+                    if self._idle and self._scheduler.has_work:
+                        self._changed.notify()
+                    return worker.work
                 if self._closing:
                     return None
+                self._idle += 1
                 self._changed.wait()
+                self._idle -= 1
 
-    def _done(self, worker: Worker, work: Work) -> None:
-        with self._changed:
-            worker.work = None
-            self._scheduler.done(work, self._clock())
-            if self._scheduler.waiting_turns or self._scheduler.waiting_windows:
-                self._changed.notify()
+    def _round_from(self, first: Turn) -> Round:
+        """A round of the turns that wait; workers that are idle get their share."""
+        share = self._scheduler.waiting_turns // (1 + self._idle)
+        return Round(deque([first, *self._scheduler.more_turns(min(share, _MOST_TURNS - 1))]))
 
-    def _turn(self, turn: Turn) -> list[Delivery]:
-        step = turn.source.work()
-        if not isinstance(step, WindowItem):
-            return [] if step is None else [step]
-        with self._changed:
-            if self._closing:
-                return [_fate_of(step, Dropped.CLOSING)]
+    def _hand_over(self, finished: Round | Batch) -> None:
+        now_s = self._clock()
+        if isinstance(finished, Batch):
+            self._scheduler.done(finished, now_s)
+            return
+        if untold := [fate for item in finished.windows if (fate := self._submitted(item, now_s)) is not None]:
+            self._post(untold)
+        for turn in finished.taken:
+            self._scheduler.done(turn, now_s)
+        self._scheduler.give_back(finished.ahead)
+
+    def _submitted(self, item: WindowItem, now_s: float) -> Delivery | None:
+        """Queue a window; who is to be told that a window was not taken, or was replaced."""
+        if self._closing:
+            return _fate_of(item, Dropped.CLOSING)
+        try:
+            replaced = self._scheduler.submit(item, now_s)
+        except Overloaded:
+            return _fate_of(item, Dropped.FULL)
+        return None if replaced is None else _fate_of(replaced, Dropped.REPLACED)
+
+    def _round(self, worker: Worker, work: Round) -> list[Delivery]:
+        """Take turns until none is left or the time is over."""
+        deliveries: list[Delivery] = []
+        ends_s = worker.since_s + _ROUND_S
+        while work.ahead and (not work.taken or worker.since_s < ends_s):
+            turn = work.ahead.popleft()
+            work.taken.append(turn)
             try:
-                replaced = self._scheduler.submit(step, self._clock())
-            except Overloaded:
-                return [_fate_of(step, Dropped.FULL)]
-        return [] if replaced is None else [_fate_of(replaced, Dropped.REPLACED)]
+                step = turn.source.work()
+            except Exception as error:
+                # The edge of the thread: whatever went wrong, the frame is answered and the worker lives.
+                log.exception("A frame could not be worked on")
+                step = turn.source.aborted(error)
+            if isinstance(step, WindowItem):
+                work.windows.append(step)
+            elif step is not None:
+                deliveries.append(step)
+            worker.since_s = self._clock()
+        return deliveries
 
     def _batch(self, batch: Batch) -> list[Delivery]:
+        try:
+            return self._run_batch(batch)
+        except Exception:
+            log.exception("A batch could not be run")  # The edge of the thread, as above.
+            return _given_up(batch)
+
+    def _run_batch(self, batch: Batch) -> list[Delivery]:
         deliveries = [_fate_of(item, Dropped.EXPIRED) for item in batch.expired]
         if not batch.items:
             return deliveries
         start_s = self._clock()
-        rows = run_batch(batch.runner, np.stack([item.window for item in batch.items]))
+        crops = np.concatenate([crop for item in batch.items for crop in item.window])
+        rows = run_batch(batch.runner, crops.reshape(len(batch.items), -1, *batch.items[0].window[0].shape))
         infer_s = self._clock() - start_s
         queue_s = [start_s - item.waiting_since_s for item in batch.items]
         self._observer.batch_ran(batch, queue_s, infer_s)
         for item, row, waited_s in zip(batch.items, rows, queue_s, strict=True):
-            fate: Fate = Scores(row, len(rows), waited_s, infer_s) if isinstance(row, np.ndarray) else row
+            fate: Fate = Scores(row, len(rows), waited_s, infer_s) if isinstance(row, list) else row
             deliveries.append(_fate_of(item, fate))
         return deliveries
 
@@ -212,10 +270,11 @@ def _fate_of(item: WindowItem, fate: Fate) -> Delivery:
     return lambda: item.deliver(fate)
 
 
-def _given_up(work: Work) -> list[Delivery]:
-    if isinstance(work, Turn):
-        return [work.source.aborted(None)]
-    return [_fate_of(item, Dropped.STUCK) for item in work.items + work.expired]
+def _given_up(work: Round | Batch) -> list[Delivery]:
+    if isinstance(work, Batch):
+        return [_fate_of(item, Dropped.STUCK) for item in work.items + work.expired]
+    at_work = [turn.source.aborted(None) for turn in work.taken[-1:]]
+    return at_work + [_fate_of(item, Dropped.STUCK) for item in work.windows]
 
 
 def _state(worker: Worker, now_s: float) -> WorkerState:

@@ -79,6 +79,8 @@ def crop_square(
     if not gray.size or not all(map(math.isfinite, region)) or side <= 0:
         msg = f"cannot crop {region} from a frame of shape {gray.shape}"
         raise ValueError(msg)
+    if (block := _block(gray, region, pixels)) is not None and len(block) < pixels * largest_block:
+        return np.asarray(cv2.resize(block, (pixels, pixels), interpolation=cv2.INTER_AREA), np.uint8)
     frame, x, y, side = _shrunk(gray, x, y, side, most=pixels * largest_block)
     samples_a_side = pixels * min(largest_block, math.ceil(side / pixels))
     step = side / samples_a_side
@@ -94,6 +96,15 @@ def crop_square(
     if samples_a_side > pixels:
         samples = cv2.resize(samples, (pixels, pixels), interpolation=cv2.INTER_AREA)
     return np.asarray(samples, np.uint8)
+
+
+def _block(gray: NDArray[np.uint8], region: Box, pixels: int) -> NDArray[np.uint8] | None:
+    """The square itself where it lies on whole pixels and has a whole factor: no sample of it is between pixels."""
+    x, y, side = int(region.x), int(region.y), int(region.w)
+    if (x, y, side) != region[:3] or side % pixels or x < 0 or y < 0:
+        return None
+    block = gray[y : y + side, x : x + side]
+    return block if block.shape == (side, side) else None
 
 
 def _shrunk(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +13,7 @@ from service.vision.crop import CropGeometry, crop_face, crop_whole
 from service.vision.decode import decode_gray
 from service.vision.detect import Detector, Face
 from service.vision.follow import Follower
+from service.vision.quality import CropQuality, crop_quality
 
 _LEAST_CONTRAST = 8
 """Gray levels between the darkest and the brightest pixel."""
@@ -32,12 +34,13 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The face in a frame: its ``box``, the square ``crop_box`` that was cut (pixels) and the crop [48, 48]."""
+    """The face in a frame: its ``box``, the square ``crop_box`` that was cut (pixels), and the crop [48, 48]."""
 
     box: Box
     crop_box: Box
     score: float
     crop: NDArray[np.uint8]
+    quality: CropQuality
 
 
 class Look:
@@ -99,14 +102,16 @@ class Look:
 
 
 def _whole(gray: NDArray[np.uint8]) -> Sighting | None:
-    if np.ptp(gray) < _LEAST_CONTRAST:
+    darkest, brightest, *_ = cv2.minMaxLoc(gray)
+    if brightest - darkest < _LEAST_CONTRAST:
         return None  # A lens cap, not a face.
     height, width = gray.shape
     side = min(height, width)
     square = Box((width - side) / 2, (height - side) / 2, side, side)
-    return Sighting(Box(0.0, 0.0, float(width), float(height)), square, 1.0, crop_whole(gray))
+    crop = crop_whole(gray)
+    return Sighting(Box(0.0, 0.0, float(width), float(height)), square, 1.0, crop, crop_quality(crop))
 
 
 def _cropped(gray: NDArray[np.uint8], shrink: int, face: Face, geometry: CropGeometry) -> Sighting:
     crop = crop_face(gray, face.box.scaled(1 / shrink, 1 / shrink), geometry)
-    return Sighting(face.box, geometry.region(face.box), face.score, crop)
+    return Sighting(face.box, geometry.region(face.box), face.score, crop, crop_quality(crop))
