@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench models lock wheel clean
+.PHONY: help serve test lint train train-smoke bench load models lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,7 +31,7 @@ endif
 lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy service client/timeconv_client
+	$(BIN)/mypy service client/timeconv_client loadtest
 
 FER2013 ?= ../shared/data/faces/fer2013.npz
 train: $(VENV)/training.done ## train the shipped network anew; FER2013=file.npz
@@ -42,6 +42,10 @@ train-smoke: $(VENV)/training.done ## render a little, train all six networks fo
 
 bench: $(VENV)/test.done ## figures of the service on this machine, printed and in build/bench.json
 	$(BIN)/python -m loadtest.bench
+
+LOAD ?=
+load: $(VENV)/test.done ## an open-loop load, its report in build/load.html; LOAD="--group 60x15 --ramp", LOAD=--help
+	$(BIN)/python -m loadtest.load $(LOAD)
 
 models: $(VENV)/test.done ## the tables of README.md and docs/models.md, from manifests and docs/results
 	$(BIN)/python -m training.document

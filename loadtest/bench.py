@@ -9,27 +9,24 @@ total_ms, batches, max_difference}. ``service_us`` is CPU time of the server pro
 import argparse
 import asyncio
 import json
-import re
-import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.clips import moving_face
+from loadtest.clips import encoded, moving_face
+from loadtest.servers import started
+from service.cli import read_settings
 from service.engine import open_detector
 from service.inference.artifact import ModelStore
 from service.inference.device import choose_device
 from service.inference.runner import OnnxNetwork
-from service.settings import Settings
 from service.vision.crop import CropGeometry, crop_face
 from service.vision.decode import decode_gray
 from timeconv_client import Prediction, connect
@@ -65,12 +62,14 @@ def main() -> int:
     print(f"{'case':16} {'frames/s':>9} {'service us':>11} {'parts us':>9}", end="")
     print(f" {'p50 ms':>8} {'p99 ms':>8} {'batch':>6} {'>1':>5}")
     for size in SIZES:
-        clip = [simplejpeg.encode_jpeg(frame, quality=90) for frame in moving_face(CLIP_FRAMES, size)]
+        clip = encoded(moving_face(CLIP_FRAMES, size))
         parts_us = measure_parts(clip[0])
-        with service() as address:
+        with started("service.cli", "serve", "--port", "0") as server:
             alone: list[dict[int, list[float]]] = []
             for clients in CLIENTS:
-                case, results = asyncio.run(measure(address, clip, clients, arguments.seconds, size, parts_us, alone))
+                case, results = asyncio.run(
+                    measure(server.address, clip, clients, arguments.seconds, size, parts_us, alone)
+                )
                 alone = alone or results
                 cases.append(case)
                 print(row(case))
@@ -86,21 +85,6 @@ def row(case: Case) -> str:
         f" {sum(case.parts_us.values()):9.0f} {case.total_ms['p50']:8.2f} {case.total_ms['p99']:8.2f}"
         f" {case.batches['mean']:6.2f} {case.batches['over_one']:5.0%}"
     )
-
-
-@contextmanager
-def service() -> Iterator[str]:
-    """A service on a free port, in a process of its own; its address."""
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
-        assert process.stderr is not None
-        address = next((found[1] for line in process.stderr if (found := re.search(r"address=(\S+)", line))), None)
-        assert address is not None, "the service did not start; see `timeconv serve`"
-        try:
-            yield address
-        finally:
-            process.terminate()
-            process.communicate(timeout=30)
 
 
 async def measure(
@@ -186,7 +170,7 @@ def scrape(address: str) -> dict[str, float]:
 def measure_parts(jpeg: bytes) -> dict[str, float]:
     """Microseconds of decode, detect, crop and the network (batch 8, per window), each alone."""
     cv2.setNumThreads(1)
-    settings = Settings()
+    settings = read_settings()
     store = ModelStore(settings.model_store)
     detector = open_detector(settings, store)
     network = OnnxNetwork(store.find(settings.model, "network"), choose_device("cpu"))

@@ -1,0 +1,196 @@
+"""Puts a load on a service, from processes of its own, and brings their counts together.
+
+Sessions are dealt out to the processes. Each connects its own and says so; when all have, they are given one moment to
+start at, on the monotonic clock that all processes of a machine share.
+"""
+
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing.connection import Connection
+
+from loadtest.callers import Due, open_caller
+from loadtest.errors import CannotGenerate
+from loadtest.histogram import Times
+from loadtest.plan import Load
+from loadtest.schedule import due_s
+from loadtest.tally import Account, Tally
+
+PATIENCE_S = 1.0
+"""How long after the end of the schedule frames that are late may still be sent."""
+
+_OPENING_AT_ONCE = 32
+_STARTS_IN_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one process has to do: ``sessions`` are (group, session) by their places in the load."""
+
+    address: str
+    load: Load
+    clip: Sequence[bytes]
+    sessions: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process did. Histograms are encoded, by group; ``cores``: CPU time of the process per second."""
+
+    accounts: tuple[Account, ...]
+    latency: Mapping[int, str]
+    lateness: Mapping[int, str]
+    cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What all processes did together. ``start_s`` is on the monotonic clock; ``cores`` has a figure a process."""
+
+    start_s: float
+    accounts: tuple[Account, ...]
+    latency: Mapping[int, Times]
+    lateness: Mapping[int, Times]
+    cores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    reason: str
+
+
+def generate(load: Load, address: str, clip: Sequence[bytes], processes: int) -> Generated:
+    """Put ``load`` on the service at ``address``; each session plays ``clip``, JPEGs, over and over.
+
+    Raises:
+        CannotGenerate: a session could not be opened, or a process died.
+    """
+    sessions = [(place, session) for place, group in enumerate(load.groups) for session in range(group.sessions)]
+    processes = min(processes, len(sessions))
+    tasks = (Task(address, load, clip, tuple(sessions[first::processes])) for first in range(processes))
+    with contextlib.ExitStack() as running:
+        pipes = [running.enter_context(_process(task)) for task in tasks]
+        for pipe in pipes:
+            assert _heard(pipe) is None  # It is connected.
+        start_s = time.monotonic() + _STARTS_IN_S
+        for pipe in pipes:
+            pipe.send(start_s)
+        shares = [share for pipe in pipes if (share := _heard(pipe)) is not None]
+    return Generated(
+        start_s=start_s,
+        accounts=tuple(account for share in shares for account in share.accounts),
+        latency=_merged([share.latency for share in shares]),
+        lateness=_merged([share.lateness for share in shares]),
+        cores=tuple(share.cores for share in shares),
+    )
+
+
+async def play(task: Task, start: Callable[[], Awaitable[float]]) -> Share:
+    """Connect all sessions of a task; play them from the moment on that ``start``, called then, returns.
+
+    Raises:
+        CannotGenerate: a session could not be opened.
+    """
+    latency: Mapping[int, Times] = defaultdict(Times)
+    lateness: Mapping[int, Times] = defaultdict(Times)
+    opening = asyncio.Semaphore(_OPENING_AT_ONCE)
+    connected = asyncio.Barrier(len(task.sessions) + 1)
+    started: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def session(place: int, number: int) -> Account:
+        load = task.load
+        async with AsyncExitStack() as open_callers:
+            async with opening:
+                opened = open_caller(task.address, load, load.groups[place], task.clip)
+                caller = await open_callers.enter_async_context(opened)
+            await connected.wait()
+            start_s = await started
+            tally = Tally(place, start_s + load.warm_up_s, latency[place], lateness[place])
+            # A clip that all begin at one picture would load the decoder evenly, as no two cameras do.
+            pictures = count(number)
+            schedule = (Due(start_s + at_s, next(pictures)) for at_s in due_s(load, place, number).tolist())
+            await caller.play(schedule, start_s + load.end_s + PATIENCE_S, tally)
+        return tally.account()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            playing = [group.create_task(session(place, number)) for place, number in task.sessions]
+            await connected.wait()
+            # What is there now stays; looking through it again and again would delay frames.
+            gc.freeze()
+            started.set_result(await start())
+            cpu_s, clock_s = time.process_time(), time.monotonic()
+    except ExceptionGroup as failures:
+        # All sessions fail for one reason, as a rule; the first to say it speaks for the others.
+        for failure in failures.exceptions:
+            if isinstance(failure, CannotGenerate):
+                raise failure from None
+        raise
+    return Share(
+        accounts=tuple(one.result() for one in playing),
+        latency={place: times.encoded() for place, times in latency.items()},
+        lateness={place: times.encoded() for place, times in lateness.items()},
+        cores=(time.process_time() - cpu_s) / (time.monotonic() - clock_s),
+    )
+
+
+@contextmanager
+def _process(task: Task) -> Iterator[Connection]:
+    """A process that works on ``task``; what is left of it at the end of the block is ended."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(task, theirs), daemon=True)
+    process.start()
+    theirs.close()  # So that the end of the process is the end of the pipe.
+    try:
+        yield ours
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _work(task: Task, pipe: Connection) -> None:
+    """In the process: says None when it is connected, hears the start, says its `Share`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends this.
+
+    async def start() -> float:
+        pipe.send(None)
+        start_s: float = await asyncio.to_thread(pipe.recv)
+        return start_s
+
+    try:
+        pipe.send(asyncio.run(play(task, start)))
+    except CannotGenerate as error:
+        pipe.send(_Failed(str(error)))
+
+
+def _heard(pipe: Connection) -> Share | None:
+    """What a process says next.
+
+    Raises:
+        CannotGenerate: that it failed, or nothing more.
+    """
+    try:
+        said: Share | _Failed | None = pipe.recv()
+    except EOFError as error:
+        raise CannotGenerate("A process of the load generator died; it has said why above") from error
+    if isinstance(said, _Failed):
+        raise CannotGenerate(said.reason)
+    return said
+
+
+def _merged(shares: Iterable[Mapping[int, str]]) -> Mapping[int, Times]:
+    """Histograms by group, of all processes."""
+    by_group: defaultdict[int, list[str]] = defaultdict(list)
+    for share in shares:
+        for place, encoded in share.items():
+            by_group[place].append(encoded)
+    return {place: Times.merged(encoded) for place, encoded in by_group.items()}

@@ -1,0 +1,107 @@
+"""Servers as processes of their own, and what they use."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+
+from loadtest.errors import BadLoad, CannotGenerate
+
+_SAMPLE_EVERY_S = 0.25
+_STOP_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers at ``address``; ``pid`` is None where its process is not known, or on another machine."""
+
+    address: str
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A process at one moment: CPU time of all its threads so far, memory in use, and when (monotonic clock)."""
+
+    at_s: float
+    cpu_s: float
+    rss_bytes: int
+
+
+@contextmanager
+def started(module: str, *arguments: str) -> Iterator[Server]:
+    """Run a Python module that logs ``address=...`` on standard error once it serves; stop it at the end of the block.
+
+    Raises:
+        CannotGenerate: it ended before it served.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    # Its log says where it listens only in this form.
+    environment = os.environ | {"TIMECONV_LOG_FORMAT": "text", "TIMECONV_LOG_LEVEL": "info"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603 - ours
+        assert process.stderr is not None
+        said: deque[str] = deque(maxlen=1)
+        try:
+            for line in process.stderr:
+                said.append(line.strip())
+                if found := re.search(r"address=(\S+)", line):
+                    break
+            else:
+                raise CannotGenerate(f"{module} did not start: {said[0] if said else 'it said nothing'}")
+            # Who stops to read its log stops the server.
+            threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
+            yield Server(found[1], process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextmanager
+def watched(pid: int | None) -> Iterator[Sequence[Sample]]:
+    """Samples of a process, from the beginning of the block to its end; none without a process.
+
+    Raises:
+        BadLoad: there is no such process.
+    """
+    samples: list[Sample] = []
+    if pid is None:
+        yield samples
+        return
+    try:
+        process = psutil.Process(pid)
+        samples.append(_sample(process))
+    except psutil.Error as error:
+        raise BadLoad(f"Process {pid} cannot be watched: {error}") from error
+    ended = threading.Event()
+
+    def watch() -> None:
+        try:
+            while not ended.wait(_SAMPLE_EVERY_S):
+                samples.append(_sample(process))
+        except psutil.Error:
+            return  # It has ended, as those who talk to it will notice.
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _sample(process: psutil.Process) -> Sample:
+    with process.oneshot():
+        times = process.cpu_times()
+        return Sample(time.monotonic(), times.user + times.system, process.memory_info().rss)
