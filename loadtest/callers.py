@@ -43,9 +43,8 @@ from timeconv_client.session import TIMESTAMP_BYTES
 FRAMES_A_CALL = 5
 MOST_CALLS = 32
 """Calls of one REST caller under way at once; one that is due beyond that is not sent."""
-OPEN_TIMEOUT_S = 30.0
-DRAIN_TIMEOUT_S = 60.0
-"""How long after the last frame a session may take to answer what is in flight."""
+TIMEOUT_S = 30.0
+"""How long opening a session may take, a call, and after the last frame the answers that are still owed."""
 
 
 class Due(NamedTuple):
@@ -79,7 +78,7 @@ async def open_caller(address: str, load: Load, group: Group, clip: Sequence[byt
     if group.kind == "rest":
         query = {"region": load.region} | ({} if load.model is None else {"model": load.model})
         limits = httpx.Limits(max_connections=MOST_CALLS, keepalive_expiry=2.0)
-        async with httpx.AsyncClient(base_url=address, params=query, limits=limits, timeout=OPEN_TIMEOUT_S) as client:
+        async with httpx.AsyncClient(base_url=address, params=query, limits=limits, timeout=TIMEOUT_S) as client:
             yield RestCaller(client, clip)
         return
     options["freshness"] = group.kind
@@ -88,7 +87,7 @@ async def open_caller(address: str, load: Load, group: Group, clip: Sequence[byt
             yield FloodCaller(socket, clip)
         return
     try:
-        async with connect(address, open_timeout_s=OPEN_TIMEOUT_S, **options) as session:
+        async with connect(address, open_timeout_s=TIMEOUT_S, **options) as session:
             yield StreamCaller(session, clip, waits=group.kind == "every")
     except TimeConvClientError as error:
         raise CannotGenerate(str(error)) from error
@@ -122,11 +121,11 @@ class StreamCaller:
         reading = asyncio.create_task(_count(self._session, tally))
         try:
             await _send(schedule, offer, until_s, tally)
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await self._session.close()
                 await reading
         except (TimeConvClientError, TimeoutError) as error:
-            tally.broke(str(error) or f"not all answers came within {DRAIN_TIMEOUT_S:g} s")
+            tally.broke(str(error) or f"not all answers came within {TIMEOUT_S:g} s")
             await self._session.abort()
         finally:
             await _cancelled(reading)
@@ -155,11 +154,11 @@ class FloodCaller:
         reading = asyncio.create_task(_count(_messages(self._socket), tally))
         try:
             await _send(schedule, offer, until_s, tally)
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await self._socket.send('{"type":"session.close"}')
                 await reading
         except (ConnectionClosed, TimeConvClientError, TimeoutError) as error:
-            tally.broke(str(error) or f"not all answers came within {DRAIN_TIMEOUT_S:g} s")
+            tally.broke(str(error) or f"not all answers came within {TIMEOUT_S:g} s")
         finally:
             await _cancelled(reading)
 
@@ -171,25 +170,22 @@ class RestCaller:
         """``client``: with address and options."""
         self._client = client
         self._clip = clip
-        self._calls: dict[int, asyncio.Task[None]] = {}
-        self._next = 0
+        self._begun = 0
+        self._under_way = 0
 
     async def play(self, schedule: Iterable[Due], until_s: float, tally: Tally) -> None:
         """Make each call when it is due, and wait for all answers."""
 
         async def offer(due: Due) -> int | None:
-            if len(self._calls) >= MOST_CALLS:
+            if self._under_way >= MOST_CALLS:
                 return None
-            number, self._next = self._next, self._next + 1
-            self._calls[number] = asyncio.create_task(self._call(number, due, tally))
-            return number
+            calls.create_task(self._call(self._begun, due, tally))
+            self._under_way += 1
+            self._begun += 1
+            return self._begun - 1
 
-        try:
+        async with asyncio.TaskGroup() as calls:
             await _send(schedule, offer, until_s, tally)
-            await asyncio.gather(*self._calls.values())
-        finally:
-            for call in self._calls.values():
-                call.cancel()
 
     async def _call(self, number: int, due: Due, tally: Tally) -> None:
         pictures = (due._replace(picture=due.picture + later) for later in range(FRAMES_A_CALL))
@@ -201,7 +197,7 @@ class RestCaller:
         else:
             tally.settled([number], rest_outcome(answer), time.monotonic())
         finally:
-            del self._calls[number]
+            self._under_way -= 1
 
 
 def rest_outcome(answer: httpx.Response) -> str:

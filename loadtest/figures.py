@@ -131,7 +131,7 @@ def _group_figures(load: Load, place: int, generated: Generated) -> GroupFigures
         latency_ms=Spread.of(latency),
         lateness_ms=Spread.of(generated.lateness.get(place, Times())),
         outcomes=summed(account.measured for account in accounts),
-        broken=Counter(account.broken_by for account in accounts if account.broken_by is not None),
+        broken=dict(Counter(account.broken_by for account in accounts if account.broken_by is not None)),
         histogram=latency.encoded(),
     )
 

@@ -79,7 +79,7 @@ def generate(load: Load, address: str, clip: Sequence[bytes], processes: int) ->
     with contextlib.ExitStack() as running:
         pipes = [running.enter_context(_process(task)) for task in tasks]
         for pipe in pipes:
-            assert _heard(pipe) is None  # It is connected.
+            _heard(pipe)  # It is connected.
         start_s = time.monotonic() + _STARTS_IN_S
         for pipe in pipes:
             pipe.send(start_s)
@@ -106,7 +106,8 @@ async def play(task: Task, start: Callable[[], Awaitable[float]]) -> Share:
     started: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def session(place: int, number: int) -> Account:
-        load = task.load
+        load, pictures = task.load, count(number)  # No two cameras show the same picture at once.
+        moments_s = due_s(load, place, number).tolist()
         async with AsyncExitStack() as open_callers:
             async with opening:
                 opened = open_caller(task.address, load, load.groups[place], task.clip)
@@ -114,9 +115,7 @@ async def play(task: Task, start: Callable[[], Awaitable[float]]) -> Share:
             await connected.wait()
             start_s = await started
             tally = Tally(place, start_s + load.warm_up_s, latency[place], lateness[place])
-            # A clip that all begin at one picture would load the decoder evenly, as no two cameras do.
-            pictures = count(number)
-            schedule = (Due(start_s + at_s, next(pictures)) for at_s in due_s(load, place, number).tolist())
+            schedule = (Due(start_s + at_s, next(pictures)) for at_s in moments_s)
             await caller.play(schedule, start_s + load.end_s + PATIENCE_S, tally)
         return tally.account()
 

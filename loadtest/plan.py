@@ -81,7 +81,7 @@ class Load:
         """Refuse what cannot be meant.
 
         Raises:
-            BadLoad: no group, two of one name, or no time.
+            BadLoad: no group, two of one name, no time, or a negative seed.
         """
         names = [group.name for group in self.groups]
         if not names:
@@ -90,6 +90,8 @@ class Load:
             raise BadLoad(f"Two groups are called {twice!r}; give them names: 60x15,name=talks")
         if not 0 < self.duration_s < float("inf") or not 0 <= self.warm_up_s < float("inf"):
             raise BadLoad(f"Durations must be over 0 s: {self.duration_s:g} s after {self.warm_up_s:g} s of warm-up")
+        if self.seed < 0:
+            raise BadLoad(f"A seed is 0 or more, not {self.seed}")
 
     @property
     def end_s(self) -> float:

@@ -89,7 +89,7 @@ def _curve(axes: Axes, group: GroupFigures, label: str, style: str) -> None:
 
 
 def _outcomes_over_load(axes: Axes, points: Sequence[Point]) -> None:
-    loads = [f"{point.judged.offered_per_s:.0f}" for point in points]
+    places = range(len(points))
     under = [0.0] * len(points)
     # Predictions at the bottom, and what was not even sent at the top.
     found = {outcome for point in points for outcome in point.judged.outcomes}
@@ -97,8 +97,9 @@ def _outcomes_over_load(axes: Axes, points: Sequence[Point]) -> None:
         shares = [
             point.judged.outcomes.get(outcome, 0) / max(1, sum(point.judged.outcomes.values())) for point in points
         ]
-        axes.bar(loads, shares, bottom=under, label=outcome)
+        axes.bar(places, shares, bottom=under, label=outcome)
         under = [below + share for below, share in zip(under, shares, strict=True)]
+    axes.set_xticks(places, [f"{point.judged.offered_per_s:.0f}" for point in points])
     axes.set(xlabel="frames/s offered", ylabel="share of the frames due")
 
 

@@ -9,6 +9,7 @@ from loadtest.figures import Point, group_figures, usage
 from loadtest.generate import generate
 from loadtest.plan import Load
 from loadtest.ramp import highest
+from loadtest.schedule import frames_due
 from loadtest.servers import Server, watched
 from loadtest.sums import discrepancies
 from loadtest.thresholds import Thresholds, failures
@@ -54,7 +55,7 @@ def measure(load: Load, rig: Rig, scale: float) -> Point:
         groups=group_figures(load, generated),
         usage=usage(samples, generated.start_s, generated.start_s + load.warm_up_s),
         generator_cores=generated.cores,
-        discrepancies=discrepancies(load, generated.accounts, counts),
+        discrepancies=discrepancies(load, frames_due(load), generated.accounts, counts),
     )
 
 

@@ -18,3 +18,10 @@ def due_s(load: Load, group: int, session: int) -> NDArray[np.float64]:
         return np.arange(random.random() / rate, load.end_s, 1 / rate)
     # Given their number, the arrivals of a Poisson process are independent and uniform.
     return np.sort(random.uniform(0.0, load.end_s, random.poisson(rate * load.end_s)))
+
+
+def frames_due(load: Load) -> int:
+    """Frames in the schedules of all sessions together."""
+    return sum(
+        len(due_s(load, place, session)) for place, group in enumerate(load.groups) for session in range(group.sessions)
+    )

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,23 +48,20 @@ def started(module: str, *arguments: str) -> Iterator[Server]:
     environment = os.environ | {"TIMECONV_LOG_FORMAT": "text", "TIMECONV_LOG_LEVEL": "info"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603 - ours
         assert process.stderr is not None
-        said: deque[str] = deque(maxlen=1)
+        # Who stops to read a server's log stops the server.
+        reading = threading.Thread(target=deque, args=(process.stderr, 0), daemon=True)
         try:
-            for line in process.stderr:
-                said.append(line.strip())
-                if found := re.search(r"address=(\S+)", line):
-                    break
-            else:
-                raise CannotGenerate(f"{module} did not start: {said[0] if said else 'it said nothing'}")
-            # Who stops to read its log stops the server.
-            threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
-            yield Server(found[1], process.pid)
+            address = _address(module, process.stderr)
+            reading.start()
+            yield Server(address, process.pid)
         finally:
             process.terminate()
             try:
                 process.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+            if reading.is_alive():
+                reading.join()
 
 
 @contextmanager
@@ -99,6 +96,15 @@ def watched(pid: int | None) -> Iterator[Sequence[Sample]]:
     finally:
         ended.set()
         thread.join()
+
+
+def _address(module: str, log: Iterable[str]) -> str:
+    last = "it said nothing"
+    for line in log:
+        if found := re.search(r"address=(\S+)", line):
+            return found[1]
+        last = line.strip() or last
+    raise CannotGenerate(f"{module} did not start: {last}")
 
 
 def _sample(process: psutil.Process) -> Sample:

@@ -8,27 +8,30 @@ from loadtest.plan import Load
 from loadtest.tally import PREDICTION, Account
 
 
-def discrepancies(load: Load, accounts: Sequence[Account], service: ServiceCounts | None) -> tuple[str, ...]:
+def discrepancies(load: Load, due: int, accounts: Sequence[Account], service: ServiceCounts | None) -> tuple[str, ...]:
     """What does not add up, a sentence each; nothing if every frame is accounted for, on both sides alike.
 
-    Held against each other: what was due, sent and answered at the clients; their outcomes and those that the service
-    told each session at its end; and, where the service's metrics are given, their sums.
+    Held against each other: the frames in the schedules, ``due``, with those sent, not sent and answered at the
+    clients; their outcomes with those that the service told each session at its end; and, if given, with its metrics.
     """
     streams = [account for account in accounts if load.groups[account.group].kind != "rest"]
     calls = [account for account in accounts if load.groups[account.group].kind == "rest"]
-    found = [*_at_the_clients(accounts), *_told_otherwise(streams)]
+    found = [*_at_the_clients(due, accounts), *_told_otherwise(streams)]
     if service is not None:
         found += _counted_otherwise(streams, calls, service)
     return tuple(found)
 
 
-def _at_the_clients(accounts: Sequence[Account]) -> Iterable[str]:
+def _at_the_clients(due: int, accounts: Sequence[Account]) -> Iterable[str]:
+    scheduled = sum(account.scheduled for account in accounts)
     sent, outcomes = (
         sum(account.sent for account in accounts),
         sum(summed(account.outcomes for account in accounts).values()),
     )
     unanswered = sum(account.unanswered for account in accounts)
     unexpected = sum(account.unexpected for account in accounts)
+    if scheduled != due:
+        yield f"{due} frames were due, and {scheduled} were sent or counted as not sent"
     if unanswered:
         yield f"{unanswered} of {sent} frames sent have no outcome"
     if unexpected:

@@ -41,7 +41,7 @@ def test_scaled() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"groups": ()}, {"duration_s": 0.0}, {"duration_s": float("nan")}, {"warm_up_s": -1.0}]
+    "wrong", [{"groups": ()}, {"duration_s": 0.0}, {"duration_s": float("nan")}, {"warm_up_s": -1.0}, {"seed": -1}]
 )
 def test_what_is_no_load(wrong: dict[str, object]) -> None:
     """A load has a group, and a time."""

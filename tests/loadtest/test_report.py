@@ -1,5 +1,6 @@
 """What a report says: JSON for programs, a table and a page for people."""
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -51,6 +52,13 @@ def test_json() -> None:
     assert content["points"][0]["groups"][0]["latency_ms"]["p99"] == pytest.approx(10, rel=1e-2)
     assert content["points"][0]["usage"]["cores"] == 1.5
     assert (content["capacity"], content["knee"], content["passed"]) == (None, 40.0, True)
+
+
+def test_sessions_that_broke_are_told() -> None:
+    """How many sessions of a group broke, and why, is in the JSON and beside the verdict."""
+    broken = report((point(dataclasses.replace(figures(10), broken={"slow_reader": 2})),))
+    assert json.loads(as_json(broken))["points"][0]["groups"][0]["broken"] == {"slow_reader": 2}
+    assert "Scale 1: 2 sessions of latest broke: slow_reader" in verdict(broken)
 
 
 def test_a_sweep_passes_if_every_load_does() -> None:

@@ -20,14 +20,15 @@ ACCOUNTS = (
 
 def test_sums_that_add_up() -> None:
     """Where all counts agree there is nothing to say, with the service's metrics and without them."""
-    assert discrepancies(LOAD, ACCOUNTS, SERVICE) == ()
-    assert discrepancies(LOAD, ACCOUNTS, None) == ()
+    assert discrepancies(LOAD, 223, ACCOUNTS, SERVICE) == ()
+    assert discrepancies(LOAD, 223, ACCOUNTS, None) == ()
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"sent": 101, "unanswered": 1}, "1 of 101 frames sent have no outcome"),
+        ({"scheduled": 99}, "100 frames were due, and 99 were sent or counted as not sent"),
         ({"unexpected": 2}, "2 outcomes came for no frame, or twice"),
         ({"sent": 99}, "99 frames were sent, 100 have an outcome and 0 have none"),
         ({"told": None}, "1 of 1 sessions did not end in order"),
@@ -36,7 +37,7 @@ def test_sums_that_add_up() -> None:
 )
 def test_sums_that_do_not_add_up_at_the_clients(changes: dict[str, Any], said: str) -> None:
     """Each way in which a frame can be lost or invented is told, in a sentence with its numbers."""
-    assert discrepancies(LOAD, [account(**changes)], None) == (said,)
+    assert discrepancies(LOAD, 100, [account(**changes)], None) == (said,)
 
 
 @pytest.mark.parametrize(
@@ -64,4 +65,4 @@ def test_sums_that_do_not_add_up_at_the_clients(changes: dict[str, Any], said: s
 )
 def test_sums_that_do_not_add_up_at_the_service(service: ServiceCounts, said: tuple[str, ...]) -> None:
     """What the service counts is held against what the clients count, frame by frame and call by call."""
-    assert discrepancies(LOAD, ACCOUNTS, service) == said
+    assert discrepancies(LOAD, 223, ACCOUNTS, service) == said
