@@ -117,7 +117,13 @@ async def open_engine(
     )
     metrics.watch_sessions(lambda: sessions.active, lambda: sessions.blocked)
     metrics.watch_queues(lambda: pool.waiting_turns, lambda: pool.waiting_windows, lambda: sessions.in_flight)
-    look = Look(detector, max_bytes=settings.max_frame_bytes, max_pixels=settings.max_frame_pixels, clock=clock)
+    look = Look(
+        detector,
+        detect_every=settings.detect_every_frames,
+        max_bytes=settings.max_frame_bytes,
+        max_pixels=settings.max_frame_pixels,
+        clock=clock,
+    )
     watchdog = Watchdog(pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process)
     pool.start()
     watching = asyncio.create_task(watchdog.run())

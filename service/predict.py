@@ -39,6 +39,7 @@ class PredictCall:
         self._options = options
         self._network = network
         self._look = look
+        self._follower = look.follower()
         self._clock = clock
         self._started_s = clock()
         self._sightings: list[Sighting] = []
@@ -57,11 +58,19 @@ class PredictCall:
             self._times.wait = self._clock() - self._started_s
         times = StageTimes()
         try:
-            sighting = self._look(self._frames[index], self._options.region, self._network.geometry, times)
+            sighting = self._look(
+                self._frames[index],
+                self._options.region,
+                self._network.geometry,
+                times,
+                follower=self._follower,
+                time_s=0.0,  # The frames come without times; they are taken as one motion.
+            )
         except BadImage as error:
             return self._failing(FrameRefused(index, error))
         self._times.decode += times.decode
         self._times.detect += times.detect
+        self._times.detected |= times.detected
         self._times.crop += times.crop
         if sighting is None:
             self._failed = True

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
         "auto", description="Where the network runs; `auto` falls back to the CPU, with a warning."
     )
     detector: DetectorName = Field("blazeface", description="Face detector.")
+    detect_every_frames: int = Field(
+        8, ge=1, le=100, description="The detector looks at every so many frames; in between the face is followed."
+    )
     yunet_file: Path | None = Field(None, description="ONNX file of YuNet; needed with `detector=yunet`.")
     workers: int = Field(
         default_factory=default_workers,

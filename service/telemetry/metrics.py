@@ -37,6 +37,7 @@ class Metrics:
             "timeconv_stage_seconds", "Time of answered frames in each stage.", STAGE_BUCKETS_S, ["stage"]
         )
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
+        self._detections = self._counter("timeconv_detections", "Frames that the face detector looked at.")
         self._age = self._histogram(
             "timeconv_frame_age_seconds", "Age of a frame when its prediction is handed over.", AGE_BUCKETS_S
         )
@@ -72,6 +73,8 @@ class Metrics:
     def frame_done(self, outcome: Outcome, times: StageTimes, total_s: float, age_s: float) -> None:
         """The outcome of a frame is decided; only predictions went through every stage."""
         self._frames[outcome].inc()
+        if times.detected:
+            self._detections.inc()
         if outcome is not Outcome.PREDICTION:
             return
         self._age.observe(age_s)

@@ -11,6 +11,7 @@ from service.vision.boxes import Box
 from service.vision.crop import CropGeometry, crop_face, crop_whole
 from service.vision.decode import decode_gray
 from service.vision.detect import Detector, Face
+from service.vision.follow import Follower
 
 _LEAST_CONTRAST = 8
 """Gray levels between the darkest and the brightest pixel."""
@@ -18,7 +19,7 @@ _LEAST_CONTRAST = 8
 
 @dataclass(slots=True)
 class StageTimes:
-    """Seconds a frame spent in each stage so far."""
+    """Seconds a frame spent in each stage so far, and whether the detector was asked."""
 
     wait: float = 0.0
     decode: float = 0.0
@@ -26,6 +27,7 @@ class StageTimes:
     crop: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
+    detected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +43,58 @@ class Sighting:
 class Look:
     """Decodes, finds the face and crops. Holds no state of a frame: all workers share one."""
 
-    def __init__(self, detector: Detector, *, max_bytes: int, max_pixels: int, clock: Callable[[], float]) -> None:
-        """Limits are those of `decode_gray`; ``clock``: seconds, monotonic."""
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        detect_every: int = 1,
+        max_bytes: int,
+        max_pixels: int,
+        clock: Callable[[], float],
+    ) -> None:
+        """Limits are those of `decode_gray`; ``detect_every`` is of `Follower`; ``clock``: seconds, monotonic."""
         self.detector = detector
+        self._detect_every = detect_every
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._clock = clock
 
+    def follower(self) -> Follower:
+        """What a session keeps from frame to frame."""
+        return Follower(self.detector, self._detect_every)
+
     def __call__(
-        self, jpeg: bytes, region: Literal["detect", "whole"], geometry: CropGeometry, times: StageTimes
+        self,
+        jpeg: bytes,
+        region: Literal["detect", "whole"],
+        geometry: CropGeometry,
+        times: StageTimes,
+        *,
+        follower: Follower,
+        time_s: float,
     ) -> Sighting | None:
-        """The largest face of a frame, or None; ``times`` gets decode, detect and crop.
+        """The largest face of a frame taken at ``time_s``, or None; ``times`` gets decode, detect and crop.
 
         Raises:
             BadImage: see `decode_gray`.
         """
         start_s = self._clock()
-        gray = decode_gray(jpeg, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
+        shrink = follower.shrink if region == "detect" else 1
+        gray = decode_gray(jpeg, max_bytes=self._max_bytes, max_pixels=self._max_pixels, shrink=shrink)
         decoded_s = self._clock()
         times.decode = decoded_s - start_s
         if region == "whole":
             sighting = _whole(gray)
             times.crop = self._clock() - decoded_s
             return sighting
-        faces = self.detector.detect(gray)
-        detected_s = self._clock()
-        times.detect = detected_s - decoded_s
-        if not faces:
+        detections = follower.detections
+        face = follower.locate(gray, time_s, shrink)
+        located_s = self._clock()
+        times.detect, times.detected = located_s - decoded_s, follower.detections > detections
+        if face is None:
             return None
-        sighting = _cropped(gray, faces[0], geometry)
-        times.crop = self._clock() - detected_s
+        sighting = _cropped(gray, shrink, face, geometry)
+        times.crop = self._clock() - located_s
         return sighting
 
 
@@ -83,5 +107,6 @@ def _whole(gray: NDArray[np.uint8]) -> Sighting | None:
     return Sighting(Box(0.0, 0.0, float(width), float(height)), square, 1.0, crop_whole(gray))
 
 
-def _cropped(gray: NDArray[np.uint8], face: Face, geometry: CropGeometry) -> Sighting:
-    return Sighting(face.box, geometry.region(face.box), face.score, crop_face(gray, face.box, geometry))
+def _cropped(gray: NDArray[np.uint8], shrink: int, face: Face, geometry: CropGeometry) -> Sighting:
+    crop = crop_face(gray, face.box.scaled(1 / shrink, 1 / shrink), geometry)
+    return Sighting(face.box, geometry.region(face.box), face.score, crop)

@@ -12,8 +12,9 @@ from service.protocol import FrameOutcome, FramesOutcome, Options, Outcome, Pred
 from service.session import CaptureClock, Session
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry
+from service.vision.follow import Follower
 from service.vision.look import Sighting, StageTimes
-from tests.fakes import NETWORK, ManualClock, Recorder
+from tests.fakes import NETWORK, FixedDetector, ManualClock, Recorder
 
 FACE = Box(10, 10, 100, 100)
 
@@ -23,10 +24,24 @@ class ScriptedLook:
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
+        self.moments_s: list[float] = []
 
-    def __call__(self, jpeg: bytes, region: str, geometry: CropGeometry, times: StageTimes) -> Sighting | None:
-        del region, geometry, times
+    def follower(self) -> Follower:
+        return Follower(FixedDetector(), every=1)
+
+    def __call__(
+        self,
+        jpeg: bytes,
+        region: str,
+        geometry: CropGeometry,
+        times: StageTimes,
+        *,
+        follower: Follower,
+        time_s: float,
+    ) -> Sighting | None:
+        del region, geometry, times, follower
         self.seen.append(jpeg)
+        self.moments_s.append(time_s)
         if jpeg.startswith(b"bad"):
             raise BadImage("corrupt", "damaged")
         if jpeg.startswith(b"none"):

@@ -183,7 +183,7 @@ def test_frozen() -> None:
 def test_unit_in_the_name(name: str) -> None:
     """A number is a count, a port, or has its unit in its name."""
     counts = {"port", "workers", "max_sessions", "max_frame_pixels", "max_batch", "max_waiting_windows"}
-    assert name.endswith(("_ms", "_bytes")) or name in counts | {"max_waiting_predictions"}
+    assert name.endswith(("_ms", "_bytes")) or name in counts | {"max_waiting_predictions", "detect_every_frames"}
 
 
 def test_shipped_model_store() -> None:
