@@ -1,8 +1,8 @@
 """A server that answers every frame at once, as the service would: what is left is what the machine itself adds.
 
-It speaks ``timeconv.v1`` through the service's own WebSocket protocol, socket options and encoder, so that the same
-clients can send it the same frames; behind these there is nothing. Run as a program it serves on a free port and says
-on standard error which.
+It speaks ``timeconv.v1`` through the service's own WebSocket protocol and socket options, by calls as the service does
+(through ASGI's queue a message costs more), so that the same clients can send it the same frames. Its answers are
+written beforehand but for their seq. Run as a program it serves on a free port and says on standard error which.
 """
 
 import sys
@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
 import uvicorn
 
 from service import protocol
 from service.cli import read_settings
 from service.protocol import Outcome
 from service.serve import listen, uvicorn_config
+from service.websocket import EXTENSION, Link
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 _PROBABILITIES = {label: round(1 / len(LABELS), 6) for label in LABELS}
@@ -42,6 +42,7 @@ ANSWER = protocol.Prediction(
     batch_size=1,
 )
 """A prediction as long as one of the service."""
+_BEFORE_SEQ, _AFTER_SEQ = protocol.encode(ANSWER).split(b"0", 1)
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -57,21 +58,37 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _session(scope: Scope, receive: Receive, send: Send) -> None:
-    async def say(message: protocol.ServerMessage) -> None:
-        await send({"type": "websocket.send", "text": protocol.encode(message).decode()})
-
     await receive()  # websocket.connect
     await send({"type": "websocket.accept", "subprotocol": protocol.SUBPROTOCOL})
-    await say(_started(protocol.parse_query(parse_qsl(scope["query_string"].decode()))))
-    seq = 0
-    while (message := await receive())["type"] == "websocket.receive":
-        if message.get("bytes") is None:
-            totals = protocol.Totals(received=seq, outcomes={Outcome.PREDICTION: seq})
-            await say(protocol.SessionClosed(totals=totals))
-            await send({"type": "websocket.close", "code": 1000})
-            return
-        await say(msgspec.structs.replace(ANSWER, seq=seq))
-        seq += 1
+    link: Link = scope["extensions"][EXTENSION]
+    link.say(protocol.encode(_started(protocol.parse_query(parse_qsl(scope["query_string"].decode())))))
+    link.attach(_Echo(link))
+    await receive()  # Messages come by calls; this is the end.
+
+
+class _Echo:
+    """One session: a `service.websocket.Listener`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._seq = 0
+
+    def received(self, message: bytes | str) -> bool:
+        """Answer a frame, or end the session."""
+        if isinstance(message, bytes):
+            self._link.say(b"%b%d%b" % (_BEFORE_SEQ, self._seq, _AFTER_SEQ))
+            self._seq += 1
+        else:
+            totals = protocol.Totals(received=self._seq, outcomes={Outcome.PREDICTION: self._seq})
+            self._link.say(protocol.encode(protocol.SessionClosed(totals=totals)))
+            self._link.finish()
+        return True
+
+    def blocked(self) -> None:
+        """What a client does not read is kept for it: that is little, by its credit."""
+
+    def unblocked(self) -> None:
+        """There is nothing to take up again."""
 
 
 async def _call(receive: Receive, send: Send) -> None:

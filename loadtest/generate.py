@@ -7,12 +7,10 @@ start at, on the monotonic clock that all processes of a machine share.
 import asyncio
 import contextlib
 import gc
-import multiprocessing
-import signal
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection
@@ -21,6 +19,7 @@ from loadtest.callers import Due, open_caller
 from loadtest.errors import CannotGenerate
 from loadtest.histogram import Times
 from loadtest.plan import Load
+from loadtest.processes import heard, process
 from loadtest.schedule import due_s
 from loadtest.tally import Account, Tally
 
@@ -62,11 +61,6 @@ class Generated:
     cores: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    reason: str
-
-
 def generate(load: Load, address: str, clip: Sequence[bytes], processes: int) -> Generated:
     """Put ``load`` on the service at ``address``; each session plays ``clip``, JPEGs, over and over.
 
@@ -77,13 +71,13 @@ def generate(load: Load, address: str, clip: Sequence[bytes], processes: int) ->
     processes = min(processes, len(sessions))
     tasks = (Task(address, load, clip, tuple(sessions[first::processes])) for first in range(processes))
     with contextlib.ExitStack() as running:
-        pipes = [running.enter_context(_process(task)) for task in tasks]
+        pipes = [running.enter_context(process(_work, task)) for task in tasks]
         for pipe in pipes:
-            _heard(pipe)  # It is connected.
+            heard(pipe)  # It is connected.
         start_s = time.monotonic() + _STARTS_IN_S
         for pipe in pipes:
             pipe.send(start_s)
-        shares = [share for pipe in pipes if (share := _heard(pipe)) is not None]
+        shares: list[Share] = [heard(pipe) for pipe in pipes]
     return Generated(
         start_s=start_s,
         accounts=tuple(account for share in shares for account in share.accounts),
@@ -141,49 +135,15 @@ async def play(task: Task, start: Callable[[], Awaitable[float]]) -> Share:
     )
 
 
-@contextmanager
-def _process(task: Task) -> Iterator[Connection]:
-    """A process that works on ``task``; what is left of it at the end of the block is ended."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(task, theirs), daemon=True)
-    process.start()
-    theirs.close()  # So that the end of the process is the end of the pipe.
-    try:
-        yield ours
-    finally:
-        process.terminate()
-        process.join()
-
-
 def _work(task: Task, pipe: Connection) -> None:
     """In the process: says None when it is connected, hears the start, says its `Share`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends this.
 
     async def start() -> float:
         pipe.send(None)
         start_s: float = await asyncio.to_thread(pipe.recv)
         return start_s
 
-    try:
-        pipe.send(asyncio.run(play(task, start)))
-    except CannotGenerate as error:
-        pipe.send(_Failed(str(error)))
-
-
-def _heard(pipe: Connection) -> Share | None:
-    """What a process says next.
-
-    Raises:
-        CannotGenerate: that it failed, or nothing more.
-    """
-    try:
-        said: Share | _Failed | None = pipe.recv()
-    except EOFError as error:
-        raise CannotGenerate("A process of the load generator died; it has said why above") from error
-    if isinstance(said, _Failed):
-        raise CannotGenerate(said.reason)
-    return said
+    pipe.send(asyncio.run(play(task, start)))
 
 
 def _merged(shares: Iterable[Mapping[int, str]]) -> Mapping[int, Times]:
