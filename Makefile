@@ -40,8 +40,9 @@ train: $(VENV)/training.done ## train the shipped network anew; FER2013=file.npz
 train-smoke: $(VENV)/training.done ## render a little, train all six networks for one step and export them; a minute
 	$(BIN)/python -m pytest -v tests/training/test_smoke.py
 
-bench: $(VENV)/test.done ## figures of the service on this machine, printed and in build/bench.json
-	$(BIN)/python -m loadtest.bench
+BENCH ?=
+bench: $(VENV)/benchmark.done ## CPU time of a prediction beside its floor, in build/bench.json; BENCH=--help; wants an idle machine
+	$(BIN)/python -m loadtest.bench $(BENCH)
 
 LOAD ?=
 load: $(VENV)/test.done ## an open-loop load, its report in build/load.html; LOAD="--group 60x15 --ramp", LOAD=--help
@@ -72,6 +73,10 @@ $(VENV)/serve.done: $(VENV)/uv.done requirements/serve.txt pyproject.toml
 
 $(VENV)/test.done: $(VENV)/serve.done requirements/test.txt
 	$(INSTALL) requirements/test.txt
+	@touch $@
+
+$(VENV)/benchmark.done: $(VENV)/test.done requirements/benchmark.txt
+	$(INSTALL) requirements/benchmark.txt
 	@touch $@
 
 # torch comes by pip: a plain index serves its CUDA build, which brings libraries that uv's lock would have to pin.

@@ -26,6 +26,16 @@ def moving_face(frames: int, size: tuple[int, int] = (320, 240)) -> Iterator[NDA
         yield np.asarray(cv2.warpAffine(picture, np.array([[zoom, 0, right], [0, zoom, down]]), size), np.uint8)
 
 
+def face_alone(frames: int, side: int = 96) -> Iterator[NDArray[np.uint8]]:
+    """RGB frames [side, side, 3] of the same face, cropped to it, a little unsteady: as ``region=whole`` wants them."""
+    picture = data.astronaut()  # type: ignore[no-untyped-call] # scikit-image has not typed it
+    for index in range(frames):
+        zoom = side / 130 * (0.95 + 0.1 * index / max(frames - 1, 1))
+        x, y = 224 + 4 * np.sin(index / 8), 118 + 3 * np.cos(index / 6)
+        place = np.array([[zoom, 0, side / 2 - zoom * x], [0, zoom, side / 2 - zoom * y]])
+        yield np.asarray(cv2.warpAffine(picture, place, (side, side)), np.uint8)
+
+
 def encoded(frames: Iterable[NDArray[np.uint8]]) -> list[bytes]:
     """RGB frames as JPEGs, as a camera would send them."""
     return [simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=90) for frame in frames]

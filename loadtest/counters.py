@@ -59,14 +59,19 @@ def settled_counts(address: str) -> ServiceCounts:
         CannotGenerate: nothing at ``address`` has such metrics.
     """
     deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
-    while (counts := parse_counts(_fetch(f"{address}/metrics"))).in_flight and time.monotonic() < deadline_s:
+    while (counts := parse_counts(fetch(f"{address}/metrics"))).in_flight and time.monotonic() < deadline_s:
         time.sleep(_POLL_S)
     return counts
 
 
-def _fetch(url: str) -> str:
+def fetch(url: str) -> str:
+    """The text at ``url``.
+
+    Raises:
+        CannotGenerate: it cannot be read.
+    """
     try:
-        with urllib.request.urlopen(url, timeout=_SETTLE_TIMEOUT_S) as answer:  # noqa: S310 - http, as `load` has checked
+        with urllib.request.urlopen(url, timeout=_SETTLE_TIMEOUT_S) as answer:  # noqa: S310 - ours, or http as `load` checks
             return str(answer.read(), "utf-8")
     except (OSError, urllib.error.URLError) as error:
         raise CannotGenerate(f"{url} cannot be read: {error}") from error

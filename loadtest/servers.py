@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,15 +37,17 @@ class Sample:
 
 
 @contextmanager
-def started(module: str, *arguments: str) -> Iterator[Server]:
+def started(module: str, *arguments: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Run a Python module that logs ``address=...`` on standard error once it serves; stop it at the end of the block.
+
+    ``settings`` are environment variables beside those of this process.
 
     Raises:
         CannotGenerate: it ended before it served.
     """
     command = [sys.executable, "-m", module, *arguments]
     # Its log says where it listens only in this form.
-    environment = os.environ | {"TIMECONV_LOG_FORMAT": "text", "TIMECONV_LOG_LEVEL": "info"}
+    environment = os.environ | {"TIMECONV_LOG_FORMAT": "text", "TIMECONV_LOG_LEVEL": "info"} | dict(settings or {})
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603 - ours
         assert process.stderr is not None
         # Who stops to read a server's log stops the server.
