@@ -9,10 +9,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
-from fastapi import FastAPI
 
 from service.app import open_app
 from service.engine import Engine
@@ -75,7 +74,7 @@ async def serve(
     if not _is_loopback(settings.host):
         log.warning("Everyone who reaches %s can use this service: it asks for no key", settings.host)
     async with open_app(settings, exit_process=exit_process) as app:
-        server = _Server(_uvicorn_config(app, settings))
+        server = _Server(uvicorn_config(app, settings))
         serving = asyncio.create_task(server.serve([listening]))
         stopping = asyncio.create_task(stop.wait())
         host, port = listening.getsockname()[:2]
@@ -113,7 +112,8 @@ async def _serve_until_signalled(settings: Settings, listening: socket.socket) -
     log.info("Stopped")
 
 
-def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings) -> uvicorn.Config:
+    """How uvicorn carries an ASGI application here; the load generator's echo is carried the same way."""
     return uvicorn.Config(
         app,
         lifespan="off",
