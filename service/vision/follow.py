@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.boxes import Box, iou
-from service.vision.crop import crop_square
 from service.vision.detect import Detector, Face
 
 LONGEST_FOLLOWED_S = 0.4
@@ -111,10 +110,19 @@ def _side(box: Box) -> float:
 
 def _sample(gray: NDArray[np.uint8], shrink: int, box: Box, pixels: int) -> NDArray[np.uint8]:
     """The square around a box's centre in ``pixels`` x ``pixels``, such that the box's mean side is `_FACE_PX`."""
-    side = _side(box) * pixels / _FACE_PX
+    step = _side(box) / _FACE_PX / shrink
     x, y = box.center
-    square = Box(x - side / 2, y - side / 2, side, side).scaled(1 / shrink, 1 / shrink)
-    return crop_square(gray, square, pixels=pixels, largest_block=1)
+    middle = (pixels - 1) / 2
+    # OpenCV counts from the centre of the first pixel, boxes from its edge.
+    left, top = x / shrink - 0.5 - middle * step, y / shrink - 0.5 - middle * step
+    sample = cv2.warpAffine(
+        gray,
+        np.array(((step, 0.0, left), (0.0, step, top))),
+        (pixels, pixels),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(sample, np.uint8)
 
 
 def _peak(before: float, at: float, after: float) -> float:
