@@ -6,6 +6,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8000
 TRAINING ?= 0
+OPENVINO ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
@@ -16,10 +17,14 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+ifeq ($(OPENVINO),1)
+serve test: $(VENV)/openvino.done
+endif
+
 serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:8000; PORT=8080 for another port
 	exec $(BIN)/timeconv serve --port $(PORT)
 
-test: $(VENV)/test.done ## all tests but those that need torch; TRAINING=1 for these too
+test: $(VENV)/test.done ## all tests but those that need torch or OpenVINO; TRAINING=1, OPENVINO=1 for these too
 ifeq ($(TRAINING),1)
 test: $(VENV)/training.done
 	$(BIN)/python -m pytest
@@ -77,6 +82,10 @@ $(VENV)/test.done: $(VENV)/serve.done requirements/test.txt
 
 $(VENV)/benchmark.done: $(VENV)/test.done requirements/benchmark.txt
 	$(INSTALL) requirements/benchmark.txt
+	@touch $@
+
+$(VENV)/openvino.done: $(VENV)/serve.done requirements/openvino.txt
+	$(INSTALL) requirements/openvino.txt
 	@touch $@
 
 # torch comes by pip: a plain index serves its CUDA build, which brings libraries that uv's lock would have to pin.

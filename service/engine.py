@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import cv2
 
 from service.errors import AtCapacity, DeviceUnavailable, Overloaded
 from service.inference.artifact import ModelStore
-from service.inference.device import choose_device
+from service.inference.device import Tuning, choose_device
 from service.inference.models import LoadedNetwork, Networks
 from service.inference.runner import OnnxDetector
 from service.inference.scheduler import Scheduler
@@ -78,6 +79,15 @@ def open_detector(settings: Settings, store: ModelStore) -> Detector:
     return BlazeFace(OnnxDetector(store.find("blazeface-short", "detector")))
 
 
+def tuning_of(settings: Settings) -> Tuning:
+    """What the settings tell a device beside its name."""
+    return Tuning(
+        workers=settings.workers,
+        gpu_mem_limit_bytes=settings.gpu_mem_limit_mb * 2**20,
+        engine_cache=settings.engine_cache,
+    )
+
+
 @asynccontextmanager
 async def open_engine(
     settings: Settings, *, exit_process: Callable[[int], None], clock: Callable[[], float]
@@ -90,7 +100,7 @@ async def open_engine(
     cv2.setNumThreads(1)
     metrics = Metrics()
     store = ModelStore(settings.model_store)
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, settings.precision)
     metrics.device_chosen(device)
     if device.fallback is not None:
         log.warning("No GPU can be used, so networks run on the CPU (device=cpu says so): %s", device.fallback)
@@ -106,10 +116,11 @@ async def open_engine(
     networks = Networks(
         store,
         device=device,
+        tuning=tuning_of(settings),
         detector=settings.detector,
         max_batch=settings.max_batch,
         batch_budget_s=settings.batch_budget_ms / 1000,
-        open_lane=pool.add_lane,
+        open_lane=functools.partial(pool.add_lane, parallel=device.parallel),
     )
     default = await asyncio.to_thread(networks.load, settings.model)
     sessions = Sessions(

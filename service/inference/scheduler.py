@@ -136,7 +136,14 @@ class _Lane:
         self.name = name
         self.runner = runner
         self.max_batch = max_batch
+        self.parallel = True
+        self.running = 0
         self.waiting: OrderedDict[Hashable, _Queue] = OrderedDict()
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a batch may be handed out now."""
+        return bool(self.waiting) and (self.parallel or not self.running)
 
     @property
     def fills_a_batch(self) -> bool:
@@ -211,12 +218,15 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a free worker would get something."""
-        return bool(self.waiting_turns) or any(lane.waiting for lane in self._lanes.values())
+        return bool(self.waiting_turns) or any(lane.may_run for lane in self._lanes.values())
 
-    def add_lane(self, name: str, runner: Runner, max_batch: int) -> None:
-        """Open a lane for a model. A lane that exists gets the new runner from its next batch on."""
+    def add_lane(self, name: str, runner: Runner, max_batch: int, *, parallel: bool = True) -> None:
+        """Open a lane for a model. A lane that exists gets the new runner from its next batch on.
+
+        Without ``parallel`` one batch of the lane runs at a time, and what comes meanwhile makes the next one larger.
+        """
         lane = self._lanes.setdefault(name, _Lane(name, runner, max_batch))
-        lane.runner, lane.max_batch = runner, max_batch
+        lane.runner, lane.max_batch, lane.parallel = runner, max_batch, parallel
 
     def ready(self, source: Source, kind: SourceKind) -> bool:
         """A source has frames: give it a turn, unless it has one. Whether a worker should wake."""
@@ -265,7 +275,7 @@ class Scheduler:
         """What a free worker does now; None when there is nothing to do."""
         oldest: tuple[float, _Lane, BatchReason] | None = None
         for lane in self._lanes.values():
-            if lane.waiting and (reason := self._batch_reason(lane, now_s)) is not None:
+            if lane.may_run and (reason := self._batch_reason(lane, now_s)) is not None:
                 since_s = next(iter(lane.waiting.values())).since_s
                 if oldest is None or since_s < oldest[0]:
                     oldest = since_s, lane, reason
@@ -293,6 +303,7 @@ class Scheduler:
                 # A call is of use only once its last frame is done: first come, first finished.
                 self._turns["predict"].move_to_end(work.source, last=False)
             return
+        self._lanes[work.lane].running -= 1
         for key in {item.key: None for item in work.items}:  # Each once, in order.
             self._running_keys.discard(key)
             self._line_up(key, now_s)
@@ -325,6 +336,7 @@ class Scheduler:
 
     def _batch(self, lane: _Lane, reason: BatchReason, now_s: float) -> Batch:
         items, expired, taken = lane.take(now_s)
+        lane.running += 1
         self._waiting_windows -= len(items) + len(expired)
         self._running_keys.update(item.key for item in items)
         for key, queue in taken.items():

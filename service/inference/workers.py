@@ -119,10 +119,10 @@ class WorkerPool:
                 worker.thread.join(max(0.0, deadline_s - self._clock()))
         return not any(worker.thread.is_alive() for worker in self._workers)
 
-    def add_lane(self, name: str, runner: Runner, max_batch: int) -> None:
+    def add_lane(self, name: str, runner: Runner, max_batch: int, *, parallel: bool = True) -> None:
         """Open a lane for a model; see `Scheduler.add_lane`."""
         with self._changed:
-            self._scheduler.add_lane(name, runner, max_batch)
+            self._scheduler.add_lane(name, runner, max_batch, parallel=parallel)
 
     def ready(self, *sources: Source, kind: SourceKind) -> None:
         """Sources have frames."""

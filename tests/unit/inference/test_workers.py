@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.errors import RunnerFailed
 from service.inference.batch import Runner
-from service.inference.scheduler import Delivery, Dropped, Scheduler, Scores
+from service.inference.scheduler import Delivery, Dropped, Scheduler, Scores, WindowItem
 from service.inference.workers import WorkerPool
 from tests.fakes import (
     FailingOn,
@@ -302,6 +302,78 @@ def test_answers_are_posted_before_the_next_window_of_their_session_may_run() ->
             pool._changed.notify()
         box.await_fates(3)
     assert (box.names, meanwhile[:3]) == (list("123"), [None] * 3)
+
+
+def test_frames_that_wait_are_taken_in_one_round() -> None:
+    """Frames that came while the worker was busy become one batch, and all that came of it is posted at once."""
+    box, runner, posted = Letterbox(), GatedRunner(), []
+
+    def post(deliveries: Sequence[Delivery]) -> None:
+        posted.append(len(deliveries))
+        post_at_once(deliveries)
+
+    with working(runner, post=post, max_batch=8) as pool:
+        pool.ready(source_of(box, "first"), kind="stream")
+        runner.await_call()
+        pool.ready(*(source_of(box, name) for name in "abcdef"), kind="stream")
+        runner.let_go(2)
+        box.await_fates(7)
+    assert (runner.sizes, posted[:2]) == ([1, 6], [1, 6])
+
+
+def test_a_round_ends_when_its_time_is_over() -> None:
+    """After a frame that took long, the frames behind it are left to whoever is free, and all are answered."""
+    box, clock, runner = Letterbox(), ManualClock(), GatedRunner()
+
+    class Slow(ScriptedSource):
+        def work(self) -> WindowItem | Delivery | None:
+            clock.advance(1.0)
+            return super().work()
+
+    with working(runner, clock=clock, max_batch=8) as pool:
+        pool.ready(source_of(box, "first"), kind="stream")
+        runner.await_call()
+        pool.ready(Slow(box.item("slow")), *(source_of(box, name) for name in "ab"), kind="stream")
+        runner.let_go(3)
+        box.await_fates(4)
+    assert (runner.sizes, box.names) == ([1, 3], ["first", "slow", "a", "b"])
+
+
+def test_a_source_that_raises_harms_no_other_in_its_round() -> None:
+    """The frames before and after one that raises become windows all the same."""
+    box, runner = Letterbox(), GatedRunner()
+    culprit = ScriptedSource(ValueError("unforeseen"))
+    with working(runner, max_batch=8) as pool:
+        pool.ready(source_of(box, "first"), kind="stream")
+        runner.await_call()
+        pool.ready(source_of(box, "before"), culprit, source_of(box, "after"), kind="stream")
+        runner.let_go(2)
+        box.await_fates(3)
+    assert (runner.sizes, box.names, len(culprit.abortions)) == ([1, 2], ["first", "before", "after"], 1)
+
+
+def test_the_windows_of_a_stuck_round_are_answered() -> None:
+    """When a frame gets stuck, the windows made before it in its round are told so too."""
+    box, runner, clock = Letterbox(), GatedRunner(), ManualClock()
+    gate, entered = threading.Event(), threading.Event()
+
+    class Stuck(ScriptedSource):
+        def work(self) -> None:
+            self.steps.pop(0)
+            entered.set()
+            assert gate.wait(30)
+
+    stuck = Stuck(None)
+    with working(runner, clock=clock) as pool:
+        pool.ready(source_of(box, "first"), kind="stream")
+        runner.await_call()
+        pool.ready(source_of(box, "made"), stuck, kind="stream")
+        runner.let_go()
+        assert entered.wait(30)
+        clock.advance(6)
+        pool.fail_stuck(5.0)
+        assert (("made", Dropped.STUCK) in box.fates, stuck.abortions) == (True, [None])
+        gate.set()
 
 
 def test_idle_workers_are_idle() -> None:
