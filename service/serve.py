@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _SHUTDOWN_S = 5
+_OTHER_FILES = 256
+"""Open files beside the sessions' sockets: other connections, libraries, models."""
 
 
 def run(settings: Settings) -> None:
@@ -32,8 +34,22 @@ def run(settings: Settings) -> None:
     Raises:
         TimeConvError: the service cannot start; the message says why.
     """
+    if sys.platform != "win32":
+        allow_files(settings.max_sessions + _OTHER_FILES)
     with listen(settings) as listening, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signalled(settings, listening))
+
+
+def allow_files(wanted: int) -> None:
+    """Raise this process's limit on open files to ``wanted``, or as far as the system lets it, and say so if not."""
+    import resource  # noqa: PLC0415 - there is none for Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            log.warning("The system allows %d open files, and as many sessions would need %d", allowed, wanted)
 
 
 def listen(settings: Settings) -> socket.socket:
