@@ -219,7 +219,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         """Answer a ping, unless the client does not read: pongs would pile up without bound (RFC 6455, 5.5.3)."""
         pong = b"".join(self.conn.data_to_send())
-        if self.writable.is_set():
+        if self.writable.is_set() and not self.close_sent:
             self.transport.write(pong)
 
     def shutdown(self) -> None:

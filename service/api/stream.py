@@ -50,17 +50,30 @@ async def _accepted(engine: Engine, websocket: WebSocket) -> None:
     offered = websocket.scope["subprotocols"]
     await websocket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
     try:
-        if offered and protocol.SUBPROTOCOL not in offered:
-            raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
-        options = protocol.parse_query(websocket.query_params.multi_items())
+        options = _options(websocket)
         network = await engine.network(options.model)
     except TimeConvError as error:
-        engine.metrics.refused(error.code)
-        _end(_link(websocket), error)
+        _refuse(engine, websocket, error)
+        return
+    except Exception:
+        log.exception("A session could not be opened")
+        _refuse(engine, websocket, TimeConvError("The service failed to open this session"))
         return
     connection = StreamConnection(engine, websocket, options, network)
     with engine.sessions.connected(connection):
         await connection.run()
+
+
+def _options(websocket: WebSocket) -> Options:
+    offered = websocket.scope["subprotocols"]
+    if offered and protocol.SUBPROTOCOL not in offered:
+        raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
+    return protocol.parse_query(websocket.query_params.multi_items())
+
+
+def _refuse(engine: Engine, websocket: WebSocket, error: TimeConvError) -> None:
+    engine.metrics.refused(error.code)
+    _end(_link(websocket), error)
 
 
 def _link(websocket: WebSocket) -> Link:

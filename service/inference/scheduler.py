@@ -281,20 +281,6 @@ class Scheduler:
                     oldest = since_s, lane, reason
         return self._turn() if oldest is None else self._batch(*oldest[1:], now_s)
 
-    def more_turns(self, most: int) -> Iterator[Turn]:
-        """Further turns for a worker that got one: as many as wait, up to ``most``."""
-        while most > 0 and (turn := self._turn()) is not None:
-            yield turn
-            most -= 1
-
-    def give_back(self, turns: Sequence[Turn]) -> None:
-        """Turns that a worker had no time for: they are the next again, in their order."""
-        for turn in reversed(turns):
-            self._at_work.discard(turn.source)
-            if turn.source.has_frames:
-                self._turns[turn.kind][turn.source] = None
-                self._turns[turn.kind].move_to_end(turn.source, last=False)
-
     def done(self, work: Work, now_s: float) -> None:
         """A worker finished what `next` gave it."""
         if isinstance(work, Turn):

@@ -2,16 +2,12 @@
 
 One worker per core, each with OpenCV and ONNX Runtime at one thread. They release the interpreter's lock while they
 decode, look for faces and run the network; while there is nothing to do they sleep on a condition, without a timer.
-
-Between two calls into C a worker holds the interpreter's lock and the scheduler's, and so do the others and the event
-loop. So it takes the turns that wait in rounds: what came of a round is handed over at once, and makes one batch.
 """
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +25,7 @@ from service.inference.scheduler import (
     SourceKind,
     Turn,
     WindowItem,
+    Work,
 )
 
 log = logging.getLogger(__name__)
@@ -42,26 +39,13 @@ class BatchObserver(Protocol):
         ...
 
 
-_MOST_TURNS = 16
-_ROUND_S = 0.001
-"""A round ends after that time: what it made is not to wait, nor what another worker could take."""
-
-
-@dataclass(eq=False, slots=True)
-class Round:
-    """Turns that a worker takes one after the other: those ``ahead``, those ``taken``, and the windows they came to."""
-
-    ahead: deque[Turn]
-    taken: list[Turn] = field(default_factory=list)
-    windows: list[WindowItem] = field(default_factory=list)
-
-
 @dataclass(eq=False, slots=True)
 class Worker:
-    """One thread, and what it is at, and since when its present call lasts (None: waiting)."""
+    """One thread, what it is at since when (None: waiting), and the window that its turn came to."""
 
     thread: threading.Thread
-    work: Round | Batch | None = None
+    work: Work | None = None
+    window: WindowItem | None = None
     since_s: float = 0.0
 
 
@@ -170,51 +154,42 @@ class WorkerPool:
                 self._post(_given_up(work))
 
     def _run(self, worker: Worker) -> None:
-        work = self._next(worker)
-        while work is not None:
+        while self._next(worker):
             # Posted first: once it is done, another worker may run the next window of the same session.
-            if deliveries := self._round(worker, work) if isinstance(work, Round) else self._batch(work):
+            if deliveries := self._carried_out(worker):
                 self._post(deliveries)
-            work = self._next(worker, work)
 
-    def _next(self, worker: Worker, finished: Round | Batch | None = None) -> Round | Batch | None:
-        """Hand over what came of the last piece of work, and wait for the next; None when closing."""
+    def _next(self, worker: Worker) -> bool:
+        """Hand over what came of the last piece of work, and wait for the next; whether there is one.
+
+        Under one lock: each time that it is taken a worker may have to wait for the others and for the event loop. And
+        nothing is kept of a frame while the worker sleeps.
+        """
         with self._changed:
-            if finished is not None:
-                worker.work = None
-                self._hand_over(finished)
-            while True:
+            self._hand_over(worker)
+            while not self._closing:
                 now_s = self._clock()
                 if (work := self._scheduler.next(now_s)) is not None:
-                    worker.since_s = now_s
-                    worker.work = self._round_from(work) if isinstance(work, Turn) else work
+                    worker.since_s, worker.work = now_s, work
                     if self._idle and self._scheduler.has_work:
                         self._changed.notify()
-                    return worker.work
-                if self._closing:
-                    return None
+                    return True
                 self._idle += 1
                 self._changed.wait()
                 self._idle -= 1
+            return False
 
-    def _round_from(self, first: Turn) -> Round:
-        """A round of the turns that wait; workers that are idle get their share."""
-        share = self._scheduler.waiting_turns // (1 + self._idle)
-        return Round(deque([first, *self._scheduler.more_turns(min(share, _MOST_TURNS - 1))]))
-
-    def _hand_over(self, finished: Round | Batch) -> None:
-        now_s = self._clock()
-        if isinstance(finished, Batch):
-            self._scheduler.done(finished, now_s)
+    def _hand_over(self, worker: Worker) -> None:
+        (work, worker.work), (window, worker.window) = (worker.work, None), (worker.window, None)
+        if work is None:
             return
-        if untold := [fate for item in finished.windows if (fate := self._submitted(item, now_s)) is not None]:
-            self._post(untold)
-        for turn in finished.taken:
-            self._scheduler.done(turn, now_s)
-        self._scheduler.give_back(finished.ahead)
+        now_s = self._clock()
+        if window is not None and (untold := self._submitted(window, now_s)) is not None:
+            self._post([untold])
+        self._scheduler.done(work, now_s)
 
     def _submitted(self, item: WindowItem, now_s: float) -> Delivery | None:
-        """Queue a window; who is to be told that a window was not taken, or was replaced."""
+        """Queue a window; who is to be told that it was not taken, or that another was replaced."""
         if self._closing:
             return _fate_of(item, Dropped.CLOSING)
         try:
@@ -223,34 +198,23 @@ class WorkerPool:
             return _fate_of(item, Dropped.FULL)
         return None if replaced is None else _fate_of(replaced, Dropped.REPLACED)
 
-    def _round(self, worker: Worker, work: Round) -> list[Delivery]:
-        """Take turns until none is left or the time is over."""
-        deliveries: list[Delivery] = []
-        ends_s = worker.since_s + _ROUND_S
-        while work.ahead and (not work.taken or worker.since_s < ends_s):
-            turn = work.ahead.popleft()
-            work.taken.append(turn)
-            try:
-                step = turn.source.work()
-            except Exception as error:
-                # The edge of the thread: whatever went wrong, the frame is answered and the worker lives.
-                log.exception("A frame could not be worked on")
-                step = turn.source.aborted(error)
-            if isinstance(step, WindowItem):
-                work.windows.append(step)
-            elif step is not None:
-                deliveries.append(step)
-            worker.since_s = self._clock()
-        return deliveries
+    def _carried_out(self, worker: Worker) -> list[Delivery]:
+        work = worker.work
+        assert work is not None
+        try:
+            if isinstance(work, Batch):
+                return self._batch(work)
+            step = work.source.work()
+        except Exception as error:
+            # The edge of the thread: whatever went wrong, the frames at hand are answered and the worker lives.
+            log.exception("A worker's call failed")
+            return [work.source.aborted(error)] if isinstance(work, Turn) else _given_up(work)
+        if isinstance(step, WindowItem):
+            worker.window = step
+            return []
+        return [] if step is None else [step]
 
     def _batch(self, batch: Batch) -> list[Delivery]:
-        try:
-            return self._run_batch(batch)
-        except Exception:
-            log.exception("A batch could not be run")  # The edge of the thread, as above.
-            return _given_up(batch)
-
-    def _run_batch(self, batch: Batch) -> list[Delivery]:
         deliveries = [_fate_of(item, Dropped.EXPIRED) for item in batch.expired]
         if not batch.items:
             return deliveries
@@ -270,11 +234,10 @@ def _fate_of(item: WindowItem, fate: Fate) -> Delivery:
     return lambda: item.deliver(fate)
 
 
-def _given_up(work: Round | Batch) -> list[Delivery]:
-    if isinstance(work, Batch):
-        return [_fate_of(item, Dropped.STUCK) for item in work.items + work.expired]
-    at_work = [turn.source.aborted(None) for turn in work.taken[-1:]]
-    return at_work + [_fate_of(item, Dropped.STUCK) for item in work.windows]
+def _given_up(work: Work) -> list[Delivery]:
+    if isinstance(work, Turn):
+        return [work.source.aborted(None)]
+    return [_fate_of(item, Dropped.STUCK) for item in work.items + work.expired]
 
 
 def _state(worker: Worker, now_s: float) -> WorkerState:

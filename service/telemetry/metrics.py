@@ -43,7 +43,7 @@ class Metrics:
         )
         self.registry.register(stages)
         self._stages = stages.series
-        self._detections = self._counter("timeconv_detections", "Frames that the face detector looked at.")
+        self._detections = self._counter("timeconv_detections", "Streamed frames that the face detector looked at.")
         ages = Histograms(
             "timeconv_frame_age_seconds", "Age of a frame when its prediction is handed over.", AGE_BUCKETS_S
         )

@@ -27,6 +27,10 @@ _LARGEST_STEP = 0.25  # of the face's size, from one frame to the next: a jump i
 _LEAST_LIKENESS = 0.85  # a talking face stays above 0.95; a turned, nearer, covered or other one falls below
 _LEAST_CONTRAST = 6.0  # gray levels (standard deviation) under which correlation is noise
 _SAME_PLACE_IOU = 0.85
+_SAME_FACE_IOU = 0.6
+_MOST_GROWTH = 1.02
+"""From one frame to the next, or shrinking by as much: who leans forward, not who jumps."""
+
 _SHRINKS = (8, 4, 2)
 
 
@@ -40,6 +44,8 @@ class Follower:
         self._face: Face | None = None
         self._template: NDArray[np.uint8] | None = None
         self._frames = 0
+        self._growth = 1.0  # of the box, from frame to frame, by the last two detections
+        self._found_px = 0.0
         self._found_s = -math.inf
         self.detections = 0
 
@@ -68,6 +74,14 @@ class Follower:
             self._remember(gray, shrink)
         return self._face
 
+    def saw_enough(self, shrink: int) -> bool:
+        """Whether a picture shrunk by ``shrink`` showed the face well enough; a new one may be smaller, or unseen."""
+        return self._face is not None and _side(self._face.box) >= shrink * SMALLEST_SHRUNK_PX
+
+    def forget(self) -> None:
+        """Follow no face: the next picture is the detector's."""
+        self._face = self._template = None
+
     def _detect(self, gray: NDArray[np.uint8], shrink: int, followed: Face | None) -> Face | None:
         """The largest face; one that is where the followed one is moves it half of the way, which keeps it steady."""
         self.detections += 1
@@ -75,8 +89,14 @@ class Follower:
         if not faces:
             return None
         box, score = faces[0].box.scaled(shrink, shrink), faces[0].score
-        if followed is not None and iou(followed.box, box) >= _SAME_PLACE_IOU:
+        self._growth, found_px = 1.0, self._found_px
+        overlap = 0.0 if followed is None else iou(followed.box, box)
+        if followed is not None and overlap >= _SAME_PLACE_IOU:
             box = Box(*((one + other) / 2 for one, other in zip(followed.box, box, strict=True)))
+        if overlap >= _SAME_FACE_IOU:
+            growth = (_side(box) / found_px) ** (1 / self._frames)
+            self._growth = min(max(growth, 1 / _MOST_GROWTH), _MOST_GROWTH)
+        self._found_px = _side(box)
         return Face(box, score)
 
     def _remember(self, gray: NDArray[np.uint8], shrink: int) -> None:
@@ -90,7 +110,7 @@ class Follower:
         """The face where it looks most like its small picture, unless that is not like enough, or too far."""
         if self._face is None or self._template is None:
             return None
-        box = self._face.box
+        box = _grown(self._face.box, self._growth)
         likeness = cv2.matchTemplate(_sample(gray, shrink, box, _SEARCHED_PX), self._template, cv2.TM_CCOEFF_NORMED)
         _, best, _, (column, row) = cv2.minMaxLoc(likeness)
         last = 2 * _REACH_PX
@@ -102,6 +122,12 @@ class Follower:
             return None
         pixel = _side(box) / _FACE_PX
         return Face(Box(box.x + right * pixel, box.y + down * pixel, box.w, box.h), self._face.score)
+
+
+def _grown(box: Box, growth: float) -> Box:
+    x, y = box.center
+    width, height = box.w * growth, box.h * growth
+    return Box(x - width / 2, y - height / 2, width, height)
 
 
 def _side(box: Box) -> float:

@@ -83,7 +83,7 @@ class Look:
         """
         start_s = self._clock()
         shrink = follower.shrink if region == "detect" else 1
-        gray = decode_gray(jpeg, max_bytes=self._max_bytes, max_pixels=self._max_pixels, shrink=shrink)
+        gray = self._decoded(jpeg, shrink)
         decoded_s = self._clock()
         times.decode = decoded_s - start_s
         if region == "whole":
@@ -92,6 +92,11 @@ class Look:
             return sighting
         detections = follower.detections
         face = follower.locate(gray, time_s, shrink)
+        if shrink > 1 and not follower.saw_enough(shrink):
+            # A face in another's place, or none: it may be too small for a picture shrunk for the other.
+            gray, shrink = self._decoded(jpeg, 1), 1
+            follower.forget()
+            face = follower.locate(gray, time_s)
         located_s = self._clock()
         times.detect, times.detected = located_s - decoded_s, follower.detections > detections
         if face is None:
@@ -99,6 +104,9 @@ class Look:
         sighting = _cropped(gray, shrink, face, geometry)
         times.crop = self._clock() - located_s
         return sighting
+
+    def _decoded(self, jpeg: bytes, shrink: int) -> NDArray[np.uint8]:
+        return decode_gray(jpeg, max_bytes=self._max_bytes, max_pixels=self._max_pixels, shrink=shrink)
 
 
 def _whole(gray: NDArray[np.uint8]) -> Sighting | None:

@@ -382,46 +382,6 @@ def test_closing_returns_all_that_waits(scheduler: Scheduler, box: Letterbox) ->
     assert (scheduler.waiting_windows, scheduler.waiting_turns, scheduler.next(0.0)) == (0, 0, None)
 
 
-# Rounds
-
-
-def test_a_worker_may_take_further_turns(scheduler: Scheduler) -> None:
-    """A worker with a turn gets as many of those that wait as it asks for, in their order, and no batch."""
-    sources = [frames() for _ in range(5)]
-    for source in sources:
-        scheduler.ready(source, "stream")
-    first = turn(scheduler.next(0.0))
-    more = list(scheduler.more_turns(2))
-    assert [taken.source for taken in (first, *more)] == sources[:3]
-    assert (scheduler.waiting_turns, list(scheduler.more_turns(0))) == (2, [])
-    assert [taken.source for taken in scheduler.more_turns(9)] == sources[3:]
-
-
-def test_turns_that_are_given_back_are_the_next(scheduler: Scheduler) -> None:
-    """Turns that a worker had no time for keep their place before those that came later."""
-    sources = [frames() for _ in range(3)]
-    for source in sources:
-        scheduler.ready(source, "stream")
-    scheduler.next(0.0)
-    more = list(scheduler.more_turns(2))
-    later = frames()
-    scheduler.ready(later, "stream")
-    scheduler.give_back(more)
-    assert [turn(scheduler.next(0.0)).source for _ in range(3)] == [*sources[1:], later]
-
-
-def test_a_turn_given_back_by_a_source_without_frames_is_gone(scheduler: Scheduler) -> None:
-    """A source whose client left meanwhile is not asked again."""
-    source, gone = frames(), frames()
-    scheduler.ready(source, "stream")
-    scheduler.ready(gone, "stream")
-    scheduler.next(0.0)
-    (more,) = scheduler.more_turns(1)
-    gone.steps.clear()
-    scheduler.give_back([more])
-    assert (scheduler.next(0.0), scheduler.waiting_turns) == (None, 0)
-
-
 def test_has_work(scheduler: Scheduler, box: Letterbox) -> None:
     """There is work for another worker while a turn waits, or a window of a key of which none runs."""
     assert not scheduler.has_work

@@ -304,76 +304,94 @@ def test_answers_are_posted_before_the_next_window_of_their_session_may_run() ->
     assert (box.names, meanwhile[:3]) == (list("123"), [None] * 3)
 
 
-def test_frames_that_wait_are_taken_in_one_round() -> None:
-    """Frames that came while the worker was busy become one batch, and all that came of it is posted at once."""
-    box, runner, posted = Letterbox(), GatedRunner(), []
-
-    def post(deliveries: Sequence[Delivery]) -> None:
-        posted.append(len(deliveries))
-        post_at_once(deliveries)
-
-    with working(runner, post=post, max_batch=8) as pool:
-        pool.ready(source_of(box, "first"), kind="stream")
-        runner.await_call()
-        pool.ready(*(source_of(box, name) for name in "abcdef"), kind="stream")
-        runner.let_go(2)
-        box.await_fates(7)
-    assert (runner.sizes, posted[:2]) == ([1, 6], [1, 6])
-
-
-def test_a_round_ends_when_its_time_is_over() -> None:
-    """After a frame that took long, the frames behind it are left to whoever is free, and all are answered."""
-    box, clock, runner = Letterbox(), ManualClock(), GatedRunner()
+def test_a_long_frame_holds_up_no_other() -> None:
+    """While one worker is with a frame that takes long, the frames that came with it are another's, all the way."""
+    box, gate, entered = Letterbox(), threading.Event(), threading.Event()
 
     class Slow(ScriptedSource):
         def work(self) -> WindowItem | Delivery | None:
-            clock.advance(1.0)
-            return super().work()
-
-    with working(runner, clock=clock, max_batch=8) as pool:
-        pool.ready(source_of(box, "first"), kind="stream")
-        runner.await_call()
-        pool.ready(Slow(box.item("slow")), *(source_of(box, name) for name in "ab"), kind="stream")
-        runner.let_go(3)
-        box.await_fates(4)
-    assert (runner.sizes, box.names) == ([1, 3], ["first", "slow", "a", "b"])
-
-
-def test_a_source_that_raises_harms_no_other_in_its_round() -> None:
-    """The frames before and after one that raises become windows all the same."""
-    box, runner = Letterbox(), GatedRunner()
-    culprit = ScriptedSource(ValueError("unforeseen"))
-    with working(runner, max_batch=8) as pool:
-        pool.ready(source_of(box, "first"), kind="stream")
-        runner.await_call()
-        pool.ready(source_of(box, "before"), culprit, source_of(box, "after"), kind="stream")
-        runner.let_go(2)
-        box.await_fates(3)
-    assert (runner.sizes, box.names, len(culprit.abortions)) == ([1, 2], ["first", "before", "after"], 1)
-
-
-def test_the_windows_of_a_stuck_round_are_answered() -> None:
-    """When a frame gets stuck, the windows made before it in its round are told so too."""
-    box, runner, clock = Letterbox(), GatedRunner(), ManualClock()
-    gate, entered = threading.Event(), threading.Event()
-
-    class Stuck(ScriptedSource):
-        def work(self) -> None:
-            self.steps.pop(0)
             entered.set()
             assert gate.wait(30)
+            return super().work()
 
-    stuck = Stuck(None)
-    with working(runner, clock=clock) as pool:
-        pool.ready(source_of(box, "first"), kind="stream")
-        runner.await_call()
-        pool.ready(source_of(box, "made"), stuck, kind="stream")
-        runner.let_go()
+    with working(echo_runner, workers=2) as pool:
+        pool.ready(Slow(box.item("slow")), *(source_of(box, name) for name in "abc"), kind="stream")
         assert entered.wait(30)
-        clock.advance(6)
-        pool.fail_stuck(5.0)
-        assert (("made", Dropped.STUCK) in box.fates, stuck.abortions) == (True, [None])
+        box.await_fates(3)
+        assert sorted(box.names) == list("abc")
         gate.set()
+        box.await_fates(1)
+
+
+def test_rest_and_streams_share_the_workers() -> None:
+    """While both have frames without end, REST has every fourth turn, whatever the workers take together."""
+    taken: list[str] = []
+    full = threading.Semaphore(0)
+
+    class Endless(ScriptedSource):
+        def __init__(self, kind: str) -> None:
+            super().__init__()
+            self.kind = kind
+
+        @property
+        def has_frames(self) -> bool:
+            return len(taken) < 400
+
+        def work(self) -> None:
+            taken.append(self.kind)
+            full.release()
+
+    with working(echo_runner, workers=2) as pool:
+        with pool._changed:
+            pool.ready(*(Endless("stream") for _ in range(20)), kind="stream")
+            pool.ready(*(Endless("predict") for _ in range(8)), kind="predict")
+        for _ in range(400):
+            assert full.acquire(timeout=30)
+    assert taken[:400].count("predict") == pytest.approx(100, abs=2)
+
+
+def test_equal_sessions_get_equal_shares() -> None:
+    """Sessions that all have frames without end get as many turns each, to one more or less, with several workers."""
+    turns = [0] * 18
+    full = threading.Semaphore(0)
+
+    class Endless(ScriptedSource):
+        def __init__(self, number: int) -> None:
+            super().__init__()
+            self.number = number
+
+        @property
+        def has_frames(self) -> bool:
+            return sum(turns) < 36 * len(turns)
+
+        def work(self) -> None:
+            turns[self.number] += 1
+            full.release()
+
+    with working(echo_runner, workers=2) as pool:
+        pool.ready(*(Endless(number) for number in range(len(turns))), kind="stream")
+        for _ in range(36 * len(turns)):
+            assert full.acquire(timeout=30)
+    assert max(turns) - min(turns) <= 2
+
+
+def test_nothing_is_worked_on_after_closing() -> None:
+    """A source with frames without end does not keep a worker once the pool is closing."""
+    started = threading.Event()
+
+    class Endless(ScriptedSource):
+        @property
+        def has_frames(self) -> bool:
+            return True
+
+        def work(self) -> None:
+            started.set()
+
+    with working(echo_runner) as pool:
+        pool.ready(Endless(), kind="stream")
+        assert started.wait(30)
+        assert pool.close(30)
+        pool._scheduler.close()  # the source is in line again, and nobody takes it
 
 
 def test_idle_workers_are_idle() -> None:

@@ -160,3 +160,41 @@ def test_boxes_are_of_the_frame_however_far_it_was_shrunk() -> None:
         centre(follower.locate(half, 2 * FRAME_S, shrink=2)), np.add(FACE.center, (6, -4)), atol=0.6
     )
     assert detector.asked == 2
+
+
+def grown(growth: float) -> tuple[NDArray[np.uint8], Box]:
+    """The astronaut and the face in it, so many times as large around the face's centre."""
+    x, y = FACE.center
+    place = np.array([[growth, 0, x - growth * x], [0, growth, y - growth * y]], np.float64)
+    frame = cv2.warpAffine(ASTRONAUT, place, (512, 512), borderMode=cv2.BORDER_REPLICATE)
+    side = FACE.w * growth
+    return np.asarray(frame, np.uint8), Box(x - side / 2, y - side / 2, side, side)
+
+
+@pytest.mark.parametrize("rate", [1.006, 1 / 1.006])
+def test_a_face_that_comes_nearer_grows_between_detections(rate: float) -> None:
+    """The box grows, or shrinks, from frame to frame as fast as it did between the last two detections."""
+    detector = ScriptedDetector(FACE)
+    follower = Follower(detector, every=4)
+    errors = []
+    for index in range(40):
+        frame, box = grown(rate**index)
+        detector.boxes = [box]
+        face = follower.locate(frame, index * FRAME_S)
+        assert face is not None
+        errors.append(abs(face.box.w / box.w - 1))
+    assert detector.asked == 10
+    assert max(errors[:8]) > 0.015  # before it is known
+    assert max(errors[16:]) < 0.008
+
+
+def test_a_face_found_elsewhere_does_not_grow() -> None:
+    """Of a face in another place it is not known how fast it grows."""
+    detector = ScriptedDetector(FACE)
+    follower = Follower(detector, every=2)
+    follower.locate(ASTRONAUT, 0.0)
+    follower.locate(ASTRONAUT, FRAME_S)
+    elsewhere = Box(FACE.x + 90, FACE.y + 20, 140, 140)
+    detector.boxes = [elsewhere]
+    faces = [follower.locate(ASTRONAUT, index * FRAME_S) for index in (2, 3)]
+    assert [face and (face.box.w, face.box.h) for face in faces] == [(elsewhere.w, elsewhere.h)] * 2

@@ -151,3 +151,31 @@ def test_between_detections_the_face_is_followed_in_a_smaller_picture(clock: Man
         looked.append(times.detected)
     assert looked == [True, False, False, True]
     assert [seen.shape for seen in detector.looked_at] == [(240, 320), (120, 160)]
+
+
+@pytest.mark.parametrize("found_in", ["the whole picture alone", "both"])
+def test_a_smaller_face_is_looked_for_in_the_whole_picture(clock: ManualClock, found_in: str) -> None:
+    """Where a large face gave way to a small one, or to one not seen in a small picture, the whole one is looked at."""
+    large, small = Box(80, 40, 130, 130), Box(20, 30, 40, 40)
+
+    class Detector(SlowDetector):
+        """Finds the large face first, and the small one from then on."""
+
+        def detect(self, gray: NDArray[np.uint8]) -> list[Face]:
+            super().detect(gray)
+            if len(self.looked_at) == 1:
+                return [Face(large, 0.9)]
+            if gray.shape != GRAY.shape and found_in != "both":
+                return []
+            return [Face(small.scaled(gray.shape[1] / 320, gray.shape[0] / 240), 0.9)]
+
+    detector = Detector(clock)
+    look = Look(detector, detect_every=100, max_bytes=10**6, max_pixels=10**6, clock=clock)
+    follower = look.follower()
+    look(PICTURE, "detect", CropGeometry(), StageTimes(), follower=follower, time_s=0.0)
+    times = StageTimes()
+    sighting = look(PICTURE, "detect", CropGeometry(), times, follower=follower, time_s=60.0)
+    assert sighting is not None
+    assert (sighting.box, times.detected) == (small, True)
+    np.testing.assert_array_equal(crop_face(GRAY, small, CropGeometry()), sighting.crop)
+    assert [seen.shape for seen in detector.looked_at] == [(240, 320), (120, 160), (240, 320)]
