@@ -39,7 +39,7 @@ SPEEDS = {"still": 0.0, "slow": 0.003, "quick": 0.01, "wild": 0.02}
 
 @dataclass(frozen=True)
 class Comparison:
-    """One clip's figures, see the module; ``trembles`` and ``ms`` (milliseconds) are of detecting, then of following."""
+    """One clip, as the module says; ``trembles`` and ``ms`` (milliseconds) are of detecting, then of following."""
 
     clip: str
     frames: int
