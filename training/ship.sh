@@ -14,10 +14,17 @@ $python -m training.train --out runs/resnet20 --network timeconv-resnet20 $long 
 $python -m training.teach --data "$data" --teachers runs/teacher/best.pt runs/resnet20/best.pt --views 8 \
     --out data/taught --shift-px 4 --spoiled-share 0.2 --shrunk-share 0.1 --shaken-share 0.2
 
-taught="$long --shaken-share 0.2 --taught data/taught --teacher-weight 0.7 --low-side 32"
-$python -m training.train --out runs/resnet20-taught --network timeconv-resnet20 $taught --low-share 0.4 --epochs 20 \
+taught="$long --shaken-share 0.2 --taught data/taught --teacher-weight 0.7" low="--low-side 32 --low-share"
+$python -m training.train --out runs/resnet20-taught --network timeconv-resnet20 $taught $low 0.4 --epochs 20 \
     --start runs/resnet20/best.pt --peak-learning-rate 2e-3
-$python -m training.train --out runs/mobilenetv2-taught --network timeconv-mobilenetv2 $taught --low-share 0.6 \
-    --epochs 30 --peak-learning-rate 3e-3
-$python -m training.train --out runs/mini-taught --network timeconv-mini-xception $taught --low-share 0.6 --epochs 40
-$python -m training.train --out runs/mini-2d-taught --network mini-xception-2d $taught --low-share 0.6 --epochs 40
+# MobileNetV2 makes one pixel of 32, from which it learns next to nothing.
+$python -m training.train --out runs/mobilenetv2-taught --network timeconv-mobilenetv2 $taught --epochs 20 --batch 64 \
+    --peak-learning-rate 2e-3
+$python -m training.train --out runs/mini-taught --network timeconv-mini-xception $taught $low 0.6 --epochs 32
+$python -m training.train --out runs/mini-2d-taught --network mini-xception-2d $taught $low 0.6 --epochs 32
+for name in mini mini-2d; do
+    network=timeconv-mini-xception
+    [ $name = mini ] || network=mini-xception-2d
+    $python -m training.train --out runs/$name-long --network $network $taught --epochs 16 \
+        --start runs/$name-taught/best.pt --peak-learning-rate 4e-3
+done
