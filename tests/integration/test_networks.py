@@ -70,7 +70,6 @@ def test_the_default_is_the_best_that_is_quick() -> None:
     assert Settings().model == best["name"]
 
 
-
 @pytest.mark.parametrize("artifact", NETWORKS, ids=lambda artifact: artifact.spec)
 def test_the_service_says_what_the_file_says(artifact: Artifact, live_server: LiveServer, crops: list[bytes]) -> None:
     """Over WebSocket each window gets the probabilities that ONNX Runtime gives offline on the same crops, to 1e-4."""
