@@ -39,8 +39,8 @@ lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/mypy service client/timeconv_client loadtest
 
 FER2013 ?= ../shared/data/faces/fer2013.npz
-train: $(VENV)/training.done ## train the shipped network anew; FER2013=file.npz
-	$(BIN)/python -m training.train --data $(FER2013) --out runs/mini-xception
+train: $(VENV)/training.done ## train the networks that ship anew, in a day; FER2013=file.npz
+	sh training/ship.sh $(FER2013) $(BIN)/python
 
 train-smoke: $(VENV)/training.done ## render a little, train all six networks for one step and export them; a minute
 	$(BIN)/python -m pytest -v tests/training/test_smoke.py

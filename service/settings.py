@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; without keys it should stay the loopback.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     model_store: Path = Field(default_factory=shipped_model_store, description="Folder of models.")
-    model: str = Field("timeconv-mini-xception", description="Default network, `name` or `name@version`.")
+    model: str = Field("timeconv-resnet20", description="Default network, `name` or `name@version`.")
     device: DeviceName = Field(
         "auto", description="Where the network runs; `auto` is `cuda`, or else the CPU, with a warning."
     )

@@ -13,7 +13,7 @@ Precision = Literal["bf16", "float32"]
 
 @dataclass(frozen=True)
 class Config:
-    """What a run follows. As it stands, this is the recipe `default`: that of the shipped network.
+    """What a run follows. As it stands, this is the recipe `default`: that of the first network that shipped.
 
     Paper: Lee & Wong 2020 (TimeConvNets); its network, but our optimiser and data, since its clips need agreements.
 

@@ -15,7 +15,7 @@ from service import __version__
 from service.settings import Settings, shipped_model_store
 from tests.conftest import LiveServer, serving
 
-NAME = "timeconv-mini-xception"
+NAME = Settings().model
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_models(client: httpx.Client) -> None:
     default = models[body["default"]]
     assert (default["name"], default["loaded"], default["window"]) == (NAME, True, 5)
     assert set(default["labels"]) == {"angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"}
-    assert default["parameters"]["total"] == 58_711
+    assert default["parameters"]["total"] == 274_535
     assert 0 < default["uncertain_below"] < 1
     assert "blazeface-short" not in {model["name"] for model in body["models"]}
 

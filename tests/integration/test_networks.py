@@ -1,6 +1,7 @@
 """Every network of the store is served, and says over the wire what its file says offline."""
 
 import asyncio
+import json
 
 import cv2
 import numpy as np
@@ -8,8 +9,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from service.inference.artifact import Artifact, ModelStore
-from service.settings import shipped_model_store
+from service.inference.artifact import MANIFEST, Artifact, ModelStore
+from service.settings import Settings, shipped_model_store
 from service.vision.crop import crop_whole
 from service.vision.decode import decode_gray
 from tests.conftest import LiveServer, jpeg
@@ -17,6 +18,7 @@ from timeconv_client import Prediction, connect
 
 TOLERANCE = 1e-4
 WINDOW = 5
+LONGEST_MS = 2.0
 # Where the astronaut's face is in her picture, 512x512. The box slides off it, so that answers come to differ.
 LEFT, TOP, SIDE = 170, 70, 110
 NETWORKS = ModelStore(shipped_model_store()).artifacts("network")
@@ -46,6 +48,26 @@ async def streamed(url: str, model: str, crops: list[bytes]) -> list[Prediction]
     """Stream the frames, and give what came of the full windows."""
     async with connect(url, model=model, region="whole", freshness="every") as session:
         return [event async for event in session.stream(crops) if isinstance(event, Prediction)]
+
+
+def test_the_store_holds_the_papers_six() -> None:
+    """The six networks of Table II are there."""
+    assert {artifact.manifest.name for artifact in NETWORKS} == {
+        "mini-xception-2d",
+        "timeconv-mini-xception",
+        "timeconv-resnet20",
+        "timeconv-mobilenetv2",
+        "resnet20-3d",
+        "resnet20-2plus1d",
+    }
+
+
+def test_the_default_is_the_best_that_is_quick() -> None:
+    """The default is the network for people of the best FER+ accuracy (PublicTest) that takes at most 2 ms a window."""
+    manifests = [json.loads((artifact.folder / MANIFEST).read_text()) for artifact in NETWORKS]
+    quick = [each for each in manifests if each["for_people"] and each["latency"]["mean_ms"] <= LONGEST_MS]
+    best = max(quick, key=lambda each: each["scores"]["public"]["deduplicated"]["ferplus_accuracy"])
+    assert Settings().model == best["name"]
 
 
 @pytest.mark.parametrize("artifact", NETWORKS, ids=lambda artifact: artifact.spec)

@@ -54,7 +54,7 @@ def test_a_session_from_start_to_close(live_server: LiveServer, face_clip: list[
     *answers, closed = messages
     assert (started["type"], started["model"], started["window"], started["max_in_flight"], started["resumed"]) == (
         "session.started",
-        "timeconv-mini-xception",
+        Settings().model,
         5,
         8,
         False,

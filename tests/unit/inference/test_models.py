@@ -40,7 +40,7 @@ def lanes() -> Lanes:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A copy of the default network, called version 1, to change."""
+    """A copy of a shipped network, called version 1, to change."""
     shutil.copytree(ModelStore(shipped_model_store()).find(NAME, "network").folder, tmp_path / NAME / "1")
     changed(tmp_path, lambda _: None)
     return tmp_path

@@ -30,13 +30,13 @@ def windows(count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def network() -> OnnxNetwork:
-    """The default network."""
+    """A shipped network."""
     return OnnxNetwork(find(), CPU)
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Callable[..., Artifact]:
-    """Copies the default network, with changes to its manifest."""
+    """Copies a shipped network, with changes to its manifest."""
 
     def copy(change: Callable[[dict[str, Any]], object] = lambda _: None, content: bytes | None = None) -> Artifact:
         original = find()
