@@ -39,7 +39,7 @@ lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/mypy service client/timeconv_client loadtest
 
 FER2013 ?= ../shared/data/faces/fer2013.npz
-train: $(VENV)/training.done ## train the networks that ship anew, in a day; FER2013=file.npz
+train: $(VENV)/training.done ## train the four networks for people anew, in half a day; FER2013=file.npz
 	sh training/ship.sh $(FER2013) $(BIN)/python
 
 train-smoke: $(VENV)/training.done ## render a little, train all six networks for one step and export them; a minute

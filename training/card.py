@@ -9,12 +9,18 @@ from pathlib import Path
 
 from training import cli, manifest
 from training.datasets import titles
+from training.provenance import short
 from training.report import faces_table, learnt_from_faces, windows_table
 
 PROSE = Path(__file__).with_name("cards")
 
 FACES = {
-    "lead": "Reads the expression on one face from five frames in a row: probabilities of seven labels.",
+    "lead": "Reads the expression on one face from {frames}: probabilities of seven labels.",
+    "meaning": (
+        "The look of a face as strangers name it: ten annotators saw each picture for a moment. It is not what the\n"
+        "person feels. People smile without joy and grieve with a still face, and how a face shows something differs\n"
+        "between persons and cultures."
+    ),
     "meant": (
         "Showing someone what a face expresses while a talk goes on, where the person asked for it and knows that it\n"
         "errs; research; demonstrations. Show the uncertainty with the answer: an answer called uncertain is better\n"
@@ -25,8 +31,9 @@ FACES = {
 RENDERED = {
     "lead": (
         "**Trained on rendered faces only, for comparison: not for people.** Reads the expression on one rendered\n"
-        "face from five frames in a row."
+        "face from {frames}."
     ),
+    "meaning": "The expression that the renderer was told to draw, however faint; nobody has judged the pictures.",
     "meant": "Comparing architectures, and measuring what they cost in the service.",
     "unfit": "- Reading real faces.\n",
 }
@@ -35,7 +42,14 @@ SURE = (
     "above it are right; {certain[coverage]:.0%} of all answers reach it"
 )
 NEVER_SURE = "always: it has never seen a person ({uncertain_below} on {certain[split]}, where nine in ten are right)"
-ONE_FRAME = "It sees one frame, the last of a window: what came before is not read."
+FIVE_FRAMES, LAST_FRAME = "five frames in a row", "the last of five frames in a row"
+NOTES = {
+    "timeconv-mobilenetv2": (
+        "- It needs more training: it gained five points on PublicTest in the second half of its 20 epochs.\n"
+    ),
+    "timeconv-mini-xception": "- It names next to no face of disgust.\n",
+}
+ONE_FRAME = "It sees one frame, the last of a window: what came before is not read.\n- "
 STILLS = (
     "Its motion was made from stills: windows are one picture moved, lit and disturbed. It has seen no real face that\n"
     "  changes its expression within a window. No openly licensed, labelled video of facial expression could be had\n"
@@ -57,10 +71,14 @@ def card(described: manifest.Manifest) -> str:
     if "latency" not in described:
         raise ValueError(f"{described['name']}: run training.latency first")
     text = _read("head") + "\n" + _read("faces" if real else "rendered")
-    values = described | (FACES if real else RENDERED)
+    prose = FACES if real else RENDERED
+    one_frame = described["name"].endswith("-2d")
     return text.format_map(
-        values
+        described
+        | prose
         | {
+            "lead": prose["lead"].format(frames=LAST_FRAME if one_frame else FIVE_FRAMES),
+            "notes": NOTES.get(described["name"], ""),
             "labels": ", ".join(described["labels"]),
             "certain": described["scores"]["certain"],
             "uncertain": (SURE if real else NEVER_SURE).format_map(
@@ -71,13 +89,24 @@ def card(described: manifest.Manifest) -> str:
             "input_shape": _shape(described["input"]["shape"]),
             "output_shape": _shape(described["output"]["shape"]),
             "millions": described["macs"] / 1e6,
-            "commit": (described["training"]["commit"] or "unknown")[:10],
-            "motion": ONE_FRAME if described["name"].endswith("-2d") else STILLS,
+            "commit": short(described["training"]["commit"]),
+            "data": _data(described["training"]["data"]),
+            "motion": ONE_FRAME + STILLS if one_frame else STILLS,
             "seen": "has learnt from beside its photographs"
             if "rendered" in described["training"]["data"]
             else "never saw",
         }
     )
+
+
+def _data(said: str) -> str:
+    """What a network learnt from, without saying twice what the network it began with had learnt from as well."""
+    first, begun, then = said.partition("; begun with the weights of a network that learnt from: ")
+    if not begun:
+        return said
+    same = first.split("; ")[:2]
+    others = [part for part in then.split("; ") if part not in same]
+    return f"{first}{begun.removesuffix(' from: ')} {'; '.join(['from the same pictures', *others])}"
 
 
 def _read(name: str) -> str:

@@ -31,7 +31,7 @@ class Config:
 
     `mixup` (Zhang et al. 2018, arXiv:1710.09412) is the parameter of its beta distribution. For the first `low_share`
     of the epochs windows are made `low_side` pixels wide, at 44 % of the cost for 32. `taught` is a folder of windows
-    that a larger net has answered (`training.teach`), in the place of moving the pictures anew; `teacher_weight` of the
+    that other nets have answered (`training.teach`), in the place of moving the pictures anew; `teacher_weight` of the
     target is its answer (Hinton et al. 2015, arXiv:1503.02531; Beyer et al. 2022, arXiv:2106.05237). `start` is a
     checkpoint to go on from.
     A run stops early after `patience` epochs without a better validation score; 0 is never.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training import cli, report
+from training.provenance import short
 from training.report import table
 
 README, MODELS, RESULTS = Path("README.md"), Path("docs/models.md"), Path("docs/results")
@@ -61,7 +62,7 @@ def variants(log: list[dict[str, Any]]) -> str:
                 str(each["best_epoch"]),
                 f"{figure:.3f}",
                 f"{each['hours'] * each['threads']:.1f}",
-                (each["commit"] or "unknown")[:10],
+                short(each["commit"]),
                 each["note"].replace("|", "\\|"),
             )
         )
@@ -81,7 +82,7 @@ def baselines(measured: dict[str, Any]) -> str:
 
 def made_by(how: dict[str, str | None]) -> str:
     """Say where figures come from."""
-    return f"`{how['command']}`, commit {(how['commit'] or 'unknown')[:10]}, {how['date']}, {how['processor']}."
+    return f"`{how['command']}`, commit {short(how['commit'])}, {how['date']}, {how['processor']}."
 
 
 def main() -> None:

@@ -22,6 +22,12 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def short(commit: str | None) -> str:
+    """A commit as tables name it: ten digits, and `-dirty` if it has that."""
+    digits, dash, dirty = (commit or "unknown").partition("-")
+    return digits[:10] + dash + dirty
+
+
 def today() -> str:
     """The date in UTC, e.g. 2026-11-23."""
     return f"{datetime.now(UTC):%Y-%m-%d}"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Train the networks that ship: sh training/ship.sh fer2013.npz [PYTHON]. Each step goes on where it was when it is
-# started again, and what is finished is passed over. About 20 core-hours on an Intel Xeon without bf16 units; on one
+# started again, and what is finished is passed over. About 9 core-hours on an Intel Xeon without bf16 units; on one
 # with them leave `--precision float32` away.
 set -e
 data=$1 python=${2:-python}

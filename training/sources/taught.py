@@ -1,4 +1,4 @@
-"""FER2013's pictures in windows that a larger net has answered: `training.teach` writes the folder this reads.
+"""FER2013's pictures in windows that other nets have answered: `training.teach` writes the folder this reads.
 
 A folder holds, for each of its views v of the training half, `windows-v.npy` uint8 [n, 5, 48, 48] and `answers-v.npy`
 float32 [n, 7], and `taught.json`, which comes last and says of which pictures, by which teachers and how.
@@ -108,8 +108,8 @@ class TaughtSource:
     def provenance(self, config: Config) -> str:
         """Name the pictures and the teachers."""
         return (
-            f"{self.faces.provenance(config)}; {config.teacher_weight:.0%} of each target is the answer of a larger "
-            "network of this project, trained on the same pictures"
+            f"{self.faces.provenance(config)}; {config.teacher_weight:.0%} of each target is the answer of other "
+            "networks of this project, trained on the same pictures"
         )
 
     def describe(self) -> dict[str, object]:
