@@ -63,7 +63,10 @@ def _run(arguments: argparse.Namespace) -> int:
     print(report.line(report.COLUMNS), flush=True)
     results = []
     for case in arguments.cases:
-        results.append(_measure(case, artifacts[case.network], settings, store, arguments.seconds))
+        rounds = [
+            _measure(case, artifacts[case.network], settings, store, arguments.seconds) for _ in range(arguments.rounds)
+        ]
+        results.append(sorted(rounds, key=lambda each: each.ratio)[len(rounds) // 2])
         print(report.line(report.row(results[-1])), flush=True)
     bench = Bench(
         made_by=made_by(f"python -m loadtest.bench {shlex.join(sys.argv[1:])}".strip()),
@@ -156,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m loadtest.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=_positive, default=5.0, metavar="S", help="of each measurement (5)")
+    parser.add_argument("--rounds", type=_rounds, default=3, metavar="N",
+                        help="floor and service in turn; the round of the middle ratio is shown (3)")  # fmt: skip
     parser.add_argument("--cases", type=_cases, default=CASES, metavar="A,B,...",
                         help=f"only these of {', '.join(case.name for case in CASES)}")  # fmt: skip
     parser.add_argument("--max-load", type=float, default=_MAX_LOAD_PERCENT, metavar="PERCENT",
@@ -175,6 +180,12 @@ def _positive(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"not a number over 0: {text!r}")
     return seconds
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or not int(text) % 2:
+        raise argparse.ArgumentTypeError(f"not an odd number of rounds: {text!r}")
+    return int(text)
 
 
 def _cases(text: str) -> Sequence[Case]:

@@ -23,6 +23,7 @@ def test_a_busy_machine_is_not_measured() -> None:
     ("arguments", "said"),
     [
         (["--cases", "mini-xception/huge"], "mini-xception/huge"),
+        (["--rounds", "2"], "odd"),
         (["--seconds", "0"], "over 0"),
         (["--fast"], "--fast"),
         (["--max-load", "-1", "--cases", "mini-xception/whole96"], "busy"),
@@ -53,7 +54,7 @@ def test_a_network_that_is_not_in_the_store(
 def test_a_run_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The cases, the rest and the picture; goals that are not met do not change the status unless --check asks."""
     out = tmp_path / "new" / "bench.json"
-    short = ["--seconds", "0.1", "--cases", "mini-xception/whole96", "--max-load", "100", "--markdown"]
+    short = ["--seconds", "0.1", "--rounds", "1", "--cases", "mini-xception/whole96", "--max-load", "100", "--markdown"]
     monkeypatch.setattr("sys.argv", ["bench", *short, "--out", str(out)])
     assert main() == 0
     (case,) = json.loads(out.read_text())
