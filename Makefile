@@ -6,20 +6,25 @@ SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8000
 TRAINING ?= 0
+OPENVINO ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench models lock wheel clean
+.PHONY: help serve test lint train train-smoke bench load models lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+ifeq ($(OPENVINO),1)
+serve test: $(VENV)/openvino.done
+endif
+
 serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:8000; PORT=8080 for another port
 	exec $(BIN)/timeconv serve --port $(PORT)
 
-test: $(VENV)/test.done ## all tests but those that need torch; TRAINING=1 for these too
+test: $(VENV)/test.done ## all tests but those that need torch or OpenVINO; TRAINING=1, OPENVINO=1 for these too
 ifeq ($(TRAINING),1)
 test: $(VENV)/training.done
 	$(BIN)/python -m pytest
@@ -31,7 +36,7 @@ endif
 lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy service client/timeconv_client
+	$(BIN)/mypy service client/timeconv_client loadtest
 
 FER2013 ?= ../shared/data/faces/fer2013.npz
 train: $(VENV)/training.done ## train the four networks for people anew, in half a day; FER2013=file.npz
@@ -40,8 +45,13 @@ train: $(VENV)/training.done ## train the four networks for people anew, in half
 train-smoke: $(VENV)/training.done ## render a little, train all six networks for one step and export them; a minute
 	$(BIN)/python -m pytest -v tests/training/test_smoke.py
 
-bench: $(VENV)/test.done ## figures of the service on this machine, printed and in build/bench.json
-	$(BIN)/python -m loadtest.bench
+BENCH ?=
+bench: $(VENV)/benchmark.done ## CPU time of a prediction beside its floor, in build/bench.json; BENCH=--help; wants an idle machine
+	$(BIN)/python -m loadtest.bench $(BENCH)
+
+LOAD ?=
+load: $(VENV)/test.done ## an open-loop load, its report in build/load.html; LOAD="--group 60x15 --ramp", LOAD=--help
+	$(BIN)/python -m loadtest.load $(LOAD)
 
 models: $(VENV)/test.done ## the tables of README.md and docs/models.md, from manifests and docs/results
 	$(BIN)/python -m training.document
@@ -68,6 +78,14 @@ $(VENV)/serve.done: $(VENV)/uv.done requirements/serve.txt pyproject.toml
 
 $(VENV)/test.done: $(VENV)/serve.done requirements/test.txt
 	$(INSTALL) requirements/test.txt
+	@touch $@
+
+$(VENV)/benchmark.done: $(VENV)/test.done requirements/benchmark.txt
+	$(INSTALL) requirements/benchmark.txt
+	@touch $@
+
+$(VENV)/openvino.done: $(VENV)/serve.done requirements/openvino.txt
+	$(INSTALL) requirements/openvino.txt
 	@touch $@
 
 # torch comes by pip: a plain index serves its CUDA build, which brings libraries that uv's lock would have to pin.

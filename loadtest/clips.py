@@ -4,11 +4,12 @@ Run as a program it writes one: ``python -m loadtest.clips FILE``.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from skimage import data
 
@@ -17,12 +18,32 @@ FRAMES_PER_S = 25
 
 def moving_face(frames: int, size: tuple[int, int] = (320, 240)) -> Iterator[NDArray[np.uint8]]:
     """RGB frames [h, w, 3] of a smiling face that drifts and comes nearer; ``size`` is width, height."""
-    picture = data.astronaut()
+    picture = data.astronaut()  # type: ignore[no-untyped-call] # scikit-image has not typed it
     unit = size[1] / 240
     for index in range(frames):
         zoom = unit * (0.75 + 0.15 * index / max(frames - 1, 1))
         right, down = unit * (-30 + 20 * np.sin(index / 8)), unit * (-10 + 8 * np.cos(index / 6))
         yield np.asarray(cv2.warpAffine(picture, np.array([[zoom, 0, right], [0, zoom, down]]), size), np.uint8)
+
+
+def face_alone(frames: int, side: int = 96) -> Iterator[NDArray[np.uint8]]:
+    """RGB frames [side, side, 3] of the same face, cropped to it, a little unsteady: as ``region=whole`` wants them."""
+    picture = data.astronaut()  # type: ignore[no-untyped-call] # scikit-image has not typed it
+    for index in range(frames):
+        zoom = side / 130 * (0.95 + 0.1 * index / max(frames - 1, 1))
+        x, y = 224 + 4 * np.sin(index / 8), 118 + 3 * np.cos(index / 6)
+        place = np.array([[zoom, 0, side / 2 - zoom * x], [0, zoom, side / 2 - zoom * y]])
+        yield np.asarray(cv2.warpAffine(picture, place, (side, side)), np.uint8)
+
+
+def encoded(frames: Iterable[NDArray[np.uint8]]) -> list[bytes]:
+    """RGB frames as JPEGs, as a camera would send them."""
+    return [simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=90) for frame in frames]
+
+
+def there_and_back(clip: Sequence[bytes]) -> list[bytes]:
+    """A clip that may be repeated without a jump, which would empty every window: forwards, then backwards."""
+    return [*clip, *clip[-2:0:-1]]
 
 
 def write_clip(file: Path, frames: int = 50, size: tuple[int, int] = (320, 240)) -> None:

@@ -16,3 +16,7 @@ compile serve.txt pyproject.toml --group build
 compile test.txt pyproject.toml --group build --group test --group lint --constraint requirements/serve.txt
 # Everything that torch and training need but torch itself.
 compile training.txt requirements/training.in --constraint requirements/test.txt
+# What `make bench` measures beside the service.
+compile benchmark.txt requirements/benchmark.in --constraint requirements/test.txt
+# The extra openvino, beside requirements/serve.txt, whose versions it keeps.
+compile openvino.txt pyproject.toml --extra openvino --constraint requirements/test.txt

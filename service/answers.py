@@ -1,11 +1,10 @@
 """From what became of a frame to the message that says it; the stream and the REST prediction share it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from msgspec import UNSET, UnsetType
-from numpy.typing import NDArray
 
 from service.errors import RunnerFailed
 from service.inference.models import LoadedNetwork
@@ -13,7 +12,6 @@ from service.inference.scheduler import Dropped, Fate
 from service.protocol import FaceResult, FrameOutcome, Outcome, Prediction, Quality, Timing
 from service.vision.boxes import Box
 from service.vision.look import Sighting, StageTimes
-from service.vision.quality import crop_quality
 
 _OUTCOMES: dict[Dropped, Outcome] = {
     Dropped.REPLACED: Outcome.SUPERSEDED,
@@ -23,8 +21,8 @@ _OUTCOMES: dict[Dropped, Outcome] = {
     Dropped.CLOSING: Outcome.ABANDONED,
 }
 
-# Six decimals are more than a float32 of a softmax holds and keep the JSON short; times are honest to a microsecond.
-_PROBABILITY_DIGITS = 6
+# Times are honest to a microsecond.
+_SCORE_DIGITS = 6
 _PIXEL_DIGITS = 2
 _MS_DIGITS = 3
 
@@ -52,25 +50,22 @@ def answer_of(fate: Fate, network: LoadedNetwork, sighting: Sighting, face_id: i
     return Answer(Outcome.PREDICTION, faces=(face,), batch_size=fate.batch_size)
 
 
-def face_result(
-    network: LoadedNetwork, sighting: Sighting, face_id: int, probabilities: NDArray[np.float32]
-) -> FaceResult:
-    """A face and its emotion from ``probabilities`` [classes]."""
-    values = [round(value, _PROBABILITY_DIGITS) for value in probabilities.tolist()]
-    by_label = dict(zip(network.labels, values, strict=True))
-    best = int(probabilities.argmax())
-    quality = crop_quality(sighting.crop)
+def face_result(network: LoadedNetwork, sighting: Sighting, face_id: int, probabilities: Sequence[float]) -> FaceResult:
+    """A face and its emotion from a probability per label."""
+    by_label = dict(zip(network.labels, probabilities, strict=True))
+    highest = max(probabilities)
+    emotion, quality = network.labels[probabilities.index(highest)], sighting.quality
     return FaceResult(
         id=face_id,
         box=_rounded(sighting.box),
         crop_box=_rounded(sighting.crop_box),
-        score=round(sighting.score, _PROBABILITY_DIGITS),
+        score=round(sighting.score, _SCORE_DIGITS),
         state="ready",
-        emotion=network.labels[best],
+        emotion=emotion,
         probabilities=by_label,
         smoothed=by_label,
-        raw_emotion=network.labels[best],
-        uncertain=bool(probabilities[best] < network.uncertain_below),
+        raw_emotion=emotion,
+        uncertain=highest < network.uncertain_below,
         quality=Quality(
             size=round(sighting.crop_box.w, _PIXEL_DIGITS),
             brightness=round(quality.brightness, _MS_DIGITS),

@@ -73,7 +73,7 @@ def serve(
     model: Annotated[str | None, typer.Option(help="Default network.")] = None,
     detector: Annotated[str | None, typer.Option(help="blazeface, haar or yunet.")] = None,
     yunet_file: Annotated[Path | None, typer.Option(help="ONNX file of YuNet.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, tensorrt or openvino.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker threads.")] = None,
 ) -> None:
     """Run the service. Every setting is also a TIMECONV_* variable; see docs/configuration.md."""
@@ -132,7 +132,7 @@ def stream(
 
 @app.command()
 def doctor(
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, tensorrt or openvino.")] = None,
     detector: Annotated[str | None, typer.Option(help="blazeface, haar or yunet.")] = None,
     yunet_file: Annotated[Path | None, typer.Option(help="ONNX file of YuNet.")] = None,
     model: Annotated[str | None, typer.Option(help="Default network.")] = None,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,11 +12,12 @@ import cv2
 
 from service.errors import AtCapacity, DeviceUnavailable, Overloaded
 from service.inference.artifact import ModelStore
-from service.inference.device import choose_device
+from service.inference.device import Tuning, choose_device
 from service.inference.models import LoadedNetwork, Networks
 from service.inference.runner import OnnxDetector
 from service.inference.scheduler import Scheduler
 from service.inference.workers import WorkerPool
+from service.inlet import Inlet
 from service.outbox import Outbox
 from service.places import Places
 from service.sessions import Sessions
@@ -40,6 +42,7 @@ class Engine:
     default: LoadedNetwork
     look: Look
     pool: WorkerPool
+    inlet: Inlet
     sessions: Sessions
     session_places: Places
     predict_places: Places
@@ -76,6 +79,15 @@ def open_detector(settings: Settings, store: ModelStore) -> Detector:
     return BlazeFace(OnnxDetector(store.find("blazeface-short", "detector")))
 
 
+def tuning_of(settings: Settings) -> Tuning:
+    """What the settings tell a device beside its name."""
+    return Tuning(
+        workers=settings.workers,
+        gpu_mem_limit_bytes=settings.gpu_mem_limit_mb * 2**20,
+        engine_cache=settings.engine_cache,
+    )
+
+
 @asynccontextmanager
 async def open_engine(
     settings: Settings, *, exit_process: Callable[[int], None], clock: Callable[[], float]
@@ -88,7 +100,7 @@ async def open_engine(
     cv2.setNumThreads(1)
     metrics = Metrics()
     store = ModelStore(settings.model_store)
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, settings.precision)
     metrics.device_chosen(device)
     if device.fallback is not None:
         log.warning("No GPU can be used, so networks run on the CPU (device=cpu says so): %s", device.fallback)
@@ -104,10 +116,11 @@ async def open_engine(
     networks = Networks(
         store,
         device=device,
+        tuning=tuning_of(settings),
         detector=settings.detector,
         max_batch=settings.max_batch,
         batch_budget_s=settings.batch_budget_ms / 1000,
-        open_lane=pool.add_lane,
+        open_lane=functools.partial(pool.add_lane, parallel=device.parallel),
     )
     default = await asyncio.to_thread(networks.load, settings.model)
     sessions = Sessions(
@@ -117,7 +130,13 @@ async def open_engine(
     )
     metrics.watch_sessions(lambda: sessions.active, lambda: sessions.blocked)
     metrics.watch_queues(lambda: pool.waiting_turns, lambda: pool.waiting_windows, lambda: sessions.in_flight)
-    look = Look(detector, max_bytes=settings.max_frame_bytes, max_pixels=settings.max_frame_pixels, clock=clock)
+    look = Look(
+        detector,
+        detect_every=settings.detect_every_frames,
+        max_bytes=settings.max_frame_bytes,
+        max_pixels=settings.max_frame_pixels,
+        clock=clock,
+    )
     watchdog = Watchdog(pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process)
     pool.start()
     watching = asyncio.create_task(watchdog.run())
@@ -129,6 +148,7 @@ async def open_engine(
             default=default,
             look=look,
             pool=pool,
+            inlet=Inlet(asyncio.get_running_loop(), pool),
             sessions=sessions,
             session_places=Places(settings.max_sessions, _at_capacity),
             predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),

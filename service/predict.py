@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from service.answers import Answer, answer_of, message_of
 from service.errors import BadImage, FrameRefused, GoingAway, Overloaded, RunnerFailed
 from service.inference.models import LoadedNetwork
@@ -39,6 +37,7 @@ class PredictCall:
         self._options = options
         self._network = network
         self._look = look
+        self._follower = look.follower()
         self._clock = clock
         self._started_s = clock()
         self._sightings: list[Sighting] = []
@@ -57,11 +56,19 @@ class PredictCall:
             self._times.wait = self._clock() - self._started_s
         times = StageTimes()
         try:
-            sighting = self._look(self._frames[index], self._options.region, self._network.geometry, times)
+            sighting = self._look(
+                self._frames[index],
+                self._options.region,
+                self._network.geometry,
+                times,
+                follower=self._follower,
+                time_s=0.0,  # The frames come without times; they are taken as one motion.
+            )
         except BadImage as error:
             return self._failing(FrameRefused(index, error))
         self._times.decode += times.decode
         self._times.detect += times.detect
+        self._times.detected |= times.detected
         self._times.crop += times.crop
         if sighting is None:
             self._failed = True
@@ -76,7 +83,7 @@ class PredictCall:
 
     def _window(self) -> WindowItem:
         repeats = FRAMES // len(self._sightings)
-        window = np.stack([sighting.crop for sighting in self._sightings] * repeats)
+        window = [sighting.crop for sighting in self._sightings] * repeats
         return WindowItem(key=self, lane=self._network.lane, window=window, replaces=False, deliver=self._deliver)
 
     def _deliver(self, fate: Fate) -> None:

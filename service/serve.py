@@ -2,16 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
-from fastapi import FastAPI
 
 from service.app import open_app
 from service.engine import Engine
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _SHUTDOWN_S = 5
+_OTHER_FILES = 256
+"""Open files beside the sessions' sockets: other connections, libraries, models."""
 
 
 def run(settings: Settings) -> None:
@@ -32,8 +34,22 @@ def run(settings: Settings) -> None:
     Raises:
         TimeConvError: the service cannot start; the message says why.
     """
+    if sys.platform != "win32":
+        allow_files(settings.max_sessions + _OTHER_FILES)
     with listen(settings) as listening, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signalled(settings, listening))
+
+
+def allow_files(wanted: int) -> None:
+    """Raise this process's limit on open files to ``wanted``, or as far as the system lets it, and say so if not."""
+    import resource  # noqa: PLC0415 - there is none for Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            log.warning("The system allows %d open files, and as many sessions would need %d", allowed, wanted)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -74,10 +90,14 @@ async def serve(
     if not _is_loopback(settings.host):
         log.warning("Everyone who reaches %s can use this service: it asks for no key", settings.host)
     async with open_app(settings, exit_process=exit_process) as app:
-        server = _Server(_uvicorn_config(app, settings))
+        server = _Server(uvicorn_config(app, settings))
         serving = asyncio.create_task(server.serve([listening]))
         stopping = asyncio.create_task(stop.wait())
         host, port = listening.getsockname()[:2]
+        # What was imported and loaded lives as long as the process: looking through it for garbage again and again
+        # cost a quarter of all CPU time, and stood still for every client.
+        gc.collect()
+        gc.freeze()
         _log_ready(app.state.engine, f"http://{host if ':' not in host else f'[{host}]'}:{port}")
         on_ready()
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -108,7 +128,8 @@ async def _serve_until_signalled(settings: Settings, listening: socket.socket) -
     log.info("Stopped")
 
 
-def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings) -> uvicorn.Config:
+    """How uvicorn carries an ASGI application here; the load generator's echo is carried the same way."""
     return uvicorn.Config(
         app,
         lifespan="off",

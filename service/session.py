@@ -72,6 +72,11 @@ class Frame:
     times: StageTimes = field(default_factory=StageTimes)
 
     @property
+    def moment_s(self) -> float:
+        """When it was captured, on the client's clock if that is known, so that spans between frames are true."""
+        return self.received_s if self.captured_us is None else self.captured_us / 1e6
+
+    @property
     def expires_s(self) -> float | None:
         """When the frame is older than its ``max_age_ms``."""
         max_age_ms = self.options.max_age_ms
@@ -149,6 +154,7 @@ class Session:
         self._inbox: deque[Frame] = deque()
         # The worker's own:
         self._window = Window(gap_reset_s)
+        self._follower = look.follower()
         self._seen_as: tuple[str, str] | None = None
         self._at_work: Frame | None = None
 
@@ -249,7 +255,14 @@ class Session:
         try:
             if frame.refused is not None:
                 raise frame.refused
-            sighting = self._look(frame.jpeg, frame.options.region, frame.network.geometry, frame.times)
+            sighting = self._look(
+                frame.jpeg,
+                frame.options.region,
+                frame.network.geometry,
+                frame.times,
+                follower=self._follower,
+                time_s=frame.moment_s,
+            )
         except BadImage as error:
             return Answer(Outcome.BAD_IMAGE, {"reason": error.reason, "message": str(error)})
         finally:
@@ -264,8 +277,7 @@ class Session:
         if self._seen_as != seen_as:
             self._window.clear()
             self._seen_as = seen_as
-        time_s = frame.received_s if frame.captured_us is None else frame.captured_us / 1e6
-        self._window.push(sighting.crop, sighting.box, time_s)
+        self._window.push(sighting.crop, sighting.box, frame.moment_s)
         if needed := self._window.frames_needed:
             return filling(needed, sighting.box)
         face_id = self._window.face_id
@@ -276,7 +288,7 @@ class Session:
         return WindowItem(
             key=self,
             lane=frame.network.lane,
-            window=self._window.stack(),
+            window=self._window.crops(),
             replaces=frame.options.freshness == "latest",
             deliver=deliver,
             expires_s=frame.expires_s,

@@ -15,7 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "TIMECONV_"
 MOST_WORKERS = 256
 
-DeviceName = Literal["auto", "cpu", "cuda"]
+DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+Precision = Literal["f32", "bf16"]
 DetectorName = Literal["blazeface", "haar", "yunet"]
 
 
@@ -50,9 +51,19 @@ class Settings(BaseSettings):
     model_store: Path = Field(default_factory=shipped_model_store, description="Folder of models.")
     model: str = Field("timeconv-resnet20", description="Default network, `name` or `name@version`.")
     device: DeviceName = Field(
-        "auto", description="Where the network runs; `auto` falls back to the CPU, with a warning."
+        "auto", description="Where the network runs; `auto` is `cuda`, or else the CPU, with a warning."
+    )
+    precision: Precision = Field("f32", description="Arithmetic of the network; `bf16` with `device=openvino` only.")
+    gpu_mem_limit_mb: int = Field(
+        2048, ge=64, le=1_048_576, description="Most GPU memory for one network's buffers; TensorRT: at one batch size."
+    )
+    engine_cache: Path | None = Field(
+        None, description="Folder that keeps TensorRT's engines; without it they are built at every start."
     )
     detector: DetectorName = Field("blazeface", description="Face detector.")
+    detect_every_frames: int = Field(
+        8, ge=1, le=100, description="The detector looks at every so many frames; in between the face is followed."
+    )
     yunet_file: Path | None = Field(None, description="ONNX file of YuNet; needed with `detector=yunet`.")
     workers: int = Field(
         default_factory=default_workers,

@@ -1,23 +1,65 @@
-"""uvicorn's WebSocket protocol, with ends that arrive and buffers that are bounded.
+"""uvicorn's WebSocket protocol, with a straight way to the application, ends that arrive and buffers that are bounded.
 
-Where a session has to end while its client does not read, ASGI has no way to say so: its ``send`` waits. So the
-connection's own ways out are handed to the application in the scope, as the extension `EXTENSION`.
+ASGI hands every message over through a queue and a task, pauses reading for each, and has no way to end a session
+whose client does not read: its ``send`` waits. So once a session is accepted the connection itself is handed to the
+application in the scope, as the extension `EXTENSION`: messages are calls, both ways, on the event loop.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+from collections import deque
+from typing import Protocol, cast
 
-from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.http11 import Request
 
-EXTENSION = "timeconv.end"
+EXTENSION = "timeconv.link"
 
-End = Callable[[str, int, str], None]
-"""``end(text, code, reason)``: a last message and a close that do not wait; the connection is cut off soon after."""
+
+class Listener(Protocol):
+    """An application that is spoken to by calls. What it raises is its own fault: it must not."""
+
+    def received(self, message: bytes | str) -> bool:
+        """A message came; whether the next one may come. If not, `Link.read_on` asks for it."""
+        ...
+
+    def blocked(self) -> None:
+        """The client does not read: the buffer is over its mark."""
+        ...
+
+    def unblocked(self) -> None:
+        """The buffer is under its mark again."""
+        ...
+
+
+class Link(Protocol):
+    """A connection as its application sees it. ASGI's ``receive`` still tells when it is over."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether a message may be sent: the client is there and reads."""
+        ...
+
+    def attach(self, listener: Listener) -> None:
+        """Have messages come to ``listener`` from now on, those first that came already."""
+        ...
+
+    def read_on(self) -> None:
+        """Let messages come again."""
+        ...
+
+    def say(self, text: bytes) -> None:
+        """Send a text message, UTF-8."""
+        ...
+
+    def finish(self) -> None:
+        """Close with 1000. What is still to be sent is sent for as long as a close is waited for."""
+        ...
+
+    def end(self, text: bytes, code: int, reason: str) -> None:
+        """Send a last message and a close past the buffer's mark, and cut the connection off soon after."""
+        ...
+
 
 _GOODBYE_S = 1.0
 """How long a client gets to take what ends its connection."""
@@ -26,8 +68,87 @@ _GOODBYE_S = 1.0
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection."""
 
-    _ended = False
     _cut_off: asyncio.TimerHandle | None = None
+    _listener: Listener | None = None
+    _hears = True
+    _held: deque[bytes | str]
+
+    # The application's side: `Link`
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether a message may be sent: the client is there and reads."""
+        return self.writable.is_set() and not (self.close_sent or self.disconnected or self.transport.is_closing())
+
+    def attach(self, listener: Listener) -> None:
+        """Have messages come to ``listener`` from now on, those first that came already."""
+        self._listener, self._held = listener, deque()
+        came = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
+        for event in came:
+            if event["type"] == "websocket.receive":
+                message = event.get("bytes")
+                self._hear(cast("str", event.get("text")) if message is None else message)
+            else:
+                self.queue.put_nowait(event)
+        if self._hears:
+            self._resume()
+
+    def read_on(self) -> None:
+        """Let messages come again."""
+        if self._hears:
+            return
+        self._hears = True
+        while self._held and self._hears:
+            self._hear(self._held.popleft())
+        if self._hears:
+            self._resume()
+
+    def say(self, text: bytes) -> None:
+        """Send a text message, UTF-8."""
+        self.conn.send_text(text)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def finish(self) -> None:
+        """Close with 1000. What is still to be sent is sent for as long as a close is waited for."""
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1000, "reason": ""})
+        self.conn.send_close(1000)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self._resume()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def end(self, text: bytes, code: int, reason: str) -> None:
+        """Send a last message and a close past the buffer's mark, and cut the connection off soon after."""
+        if self.close_sent:
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if self.transport.is_closing():  # The client has begun to close, and does not read our answer to it.
+            self.transport.abort()
+            return
+        self.conn.send_text(text)
+        self.conn.send_close(code, reason)
+        self._write_and_cut_off()
+
+    def _hear(self, message: bytes | str) -> None:
+        """Hand a message over, or hold it: a chunk may bring more of them than the application has room for."""
+        assert self._listener is not None
+        if not self._hears:
+            self._held.append(message)
+        elif not self._listener.received(message):
+            self._hears = False
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self.read_paused and not self.transport.is_closing():
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self.read_paused and not self.transport.is_closing():
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    # The transport's side
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -41,30 +162,44 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.disconnected:
             self._cut_off = self.loop.call_later(self.close_timeout, self.transport.abort)
 
-    async def send(self, message: ASGISendEvent) -> None:
-        """Send for the application, which may not know yet that the connection was ended without it."""
-        await self.writable.wait()
-        if self._ended:
-            raise ClientDisconnected
-        await super().send(message)
-
     def handle_connect(self, event: Request) -> None:
         """Begin the upgrade, with our extension in its scope."""
         super().handle_connect(event)
         if hasattr(self, "scope"):  # Not so for an upgrade that uvicorn refused.
             extensions = cast("dict[str, object]", self.scope["extensions"])
-            extensions[EXTENSION] = self.end
+            extensions[EXTENSION] = self
 
-    def end(self, text: str, code: int, reason: str) -> None:
-        """Write a last message and the close past the buffer's mark, and cut the connection off a moment later."""
+    def pause_writing(self) -> None:
+        """Tell the listener."""
+        super().pause_writing()
+        if self._listener is not None:
+            self._listener.blocked()
+
+    def resume_writing(self) -> None:
+        """Tell the listener."""
+        super().resume_writing()
+        if self._listener is not None:
+            self._listener.unblocked()
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a whole message to the listener; before there is one, to ASGI's queue."""
+        if self._listener is None:
+            super().send_receive_event_to_app()
+            return
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
         if self.close_sent:
             return
-        if self.transport.is_closing():  # The client has begun to close, and does not read our answer to it.
-            self.transport.abort()
+        if self.curr_msg_data_type == "bytes":
+            self._hear(data)
             return
-        self.conn.send_text(text.encode())
-        self.conn.send_close(code, reason)
-        self._write_and_cut_off()
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.conn.fail(1007)
+            self.handle_parser_exception()
+        else:
+            self._hear(text)
 
     def handle_parser_exception(self) -> None:
         """Send the close frame of a broken rule, then read on for a moment; what comes is discarded.
@@ -84,7 +219,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         """Answer a ping, unless the client does not read: pongs would pile up without bound (RFC 6455, 5.5.3)."""
         pong = b"".join(self.conn.data_to_send())
-        if self.writable.is_set():
+        if self.writable.is_set() and not self.close_sent:
             self.transport.write(pong)
 
     def shutdown(self) -> None:
@@ -97,8 +232,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _write_and_cut_off(self) -> None:
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = self._ended = True
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        self.close_sent = True
+        self._resume()
         self.close_timer = self.loop.call_later(_GOODBYE_S, self.transport.abort)

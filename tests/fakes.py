@@ -116,7 +116,7 @@ class Letterbox:
         return WindowItem(
             key=name if key is None else key,
             lane="fake@1",
-            window=np.full((5, 48, 48), mark, np.uint8),
+            window=[np.full((48, 48), mark, np.uint8)] * 5,
             replaces=replaces,
             deliver=deliver,
             expires_s=expires_s,

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from training import cli, confusion, manifest, splits
+from training import cli, config, confusion, manifest, splits
 from training.datasets import FRAMES, fer2013, windowset
 from training.datasets.fer2013 import Faces, Split
 from training.datasets.windowset import WindowSet
@@ -74,12 +74,14 @@ class Answers:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Which answers are right [n]."""
-        return self.probabilities.argmax(axis=1) == self.truth
+        right: NDArray[np.bool_] = self.probabilities.argmax(axis=1) == self.truth
+        return right
 
 
 def judged(faces: Faces) -> NDArray[np.bool_]:
     """Mark, bool [n], the pictures that have a FER+ label and no copy in Training."""
-    return (fer2013.ferplus_labels(faces.votes) != fer2013.NO_LABEL) & ~faces.duplicate
+    labelled: NDArray[np.bool_] = fer2013.ferplus_labels(faces.votes) != fer2013.NO_LABEL
+    return labelled & ~faces.duplicate
 
 
 def answers(model: Model, described: manifest.Manifest, data: Path, split: str) -> Answers:
@@ -108,7 +110,8 @@ def open_part(folder: Path, split: str, cut: dict[str, Any] | None) -> tuple[Win
     windows = windowset.load(folder)
     if cut is not None and cut["frames_sha256"] != windows.frames_sha256:
         raise ValueError(f"{folder} is not the set that the network learnt from, so its parts would be others")
-    how, seed = (cut["split"], cut["seed"]) if cut is not None else ("subject", 0)
+    how: config.Split = "subject" if cut is None else cut["split"]
+    seed = 0 if cut is None else cut["seed"]
     parts = splits.split(windows, how, seed)
     return windows, parts.validation if split == "validation" else parts.test
 

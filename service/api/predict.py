@@ -104,7 +104,7 @@ async def _answer(
 ) -> Prediction | FrameOutcome:
     answer: asyncio.Future[Prediction | FrameOutcome] = asyncio.get_running_loop().create_future()
     call = PredictCall(frames, options, network, look=engine.look, answer=answer, clock=engine.clock)
-    engine.pool.ready(call, "predict")
+    engine.pool.ready(call, kind="predict")
     try:
         return await answer
     finally:

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import cast
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
@@ -18,7 +17,7 @@ from service.protocol import Options, ServerMessage, SessionClose
 from service.session import Session
 from service.vision.crop import CROP_SIDE
 from service.vision.window import FRAMES
-from service.websocket import EXTENSION, End
+from service.websocket import EXTENSION, Link
 
 log = logging.getLogger(__name__)
 
@@ -51,40 +50,58 @@ async def _accepted(engine: Engine, websocket: WebSocket) -> None:
     offered = websocket.scope["subprotocols"]
     await websocket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
     try:
-        if offered and protocol.SUBPROTOCOL not in offered:
-            raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
-        options = protocol.parse_query(websocket.query_params.multi_items())
+        options = _options(websocket)
         network = await engine.network(options.model)
     except TimeConvError as error:
-        engine.metrics.refused(error.code)
-        _end(websocket, error)
+        _refuse(engine, websocket, error)
+        return
+    except Exception:
+        log.exception("A session could not be opened")
+        _refuse(engine, websocket, TimeConvError("The service failed to open this session"))
         return
     connection = StreamConnection(engine, websocket, options, network)
     with engine.sessions.connected(connection):
         await connection.run()
 
 
-def _end(websocket: WebSocket, error: TimeConvError) -> None:
+def _options(websocket: WebSocket) -> Options:
+    offered = websocket.scope["subprotocols"]
+    if offered and protocol.SUBPROTOCOL not in offered:
+        raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
+    return protocol.parse_query(websocket.query_params.multi_items())
+
+
+def _refuse(engine: Engine, websocket: WebSocket, error: TimeConvError) -> None:
+    engine.metrics.refused(error.code)
+    _end(_link(websocket), error)
+
+
+def _link(websocket: WebSocket) -> Link:
+    return cast("Link", websocket.scope["extensions"][EXTENSION])
+
+
+def _end(link: Link, error: TimeConvError) -> None:
     """Say why, and close, whether the client reads or not."""
-    end: End = websocket.scope["extensions"][EXTENSION]
-    end(protocol.encode(protocol.error_message(error, closing=True)).decode(), error.close_code, error.code)
+    link.end(protocol.encode(protocol.error_message(error, closing=True)), error.close_code, error.code)
 
 
 class StreamConnection:
-    """One session on its WebSocket: one task receives, one sends, and one waits to be told to end both.
+    """One session on its WebSocket. Everything happens in calls on the event loop; the task only waits for the end.
 
-    Only the sending task sends, so that there is one place where a client that does not read is noticed.
+    Answers are sent in one place, `_flush`, which stops where the client does not read.
     """
 
     def __init__(self, engine: Engine, websocket: WebSocket, options: Options, network: LoadedNetwork) -> None:
         """Nothing is sent before `run`."""
         self._engine = engine
         self._websocket = websocket
-        self._finished = False
+        self._link = _link(websocket)
+        self._loop = asyncio.get_running_loop()
         self._notices: deque[ServerMessage] = deque()
-        self._outgoing = asyncio.Event()
-        self._room = asyncio.Event()
-        self._expelled: asyncio.Future[TimeConvError] = asyncio.get_running_loop().create_future()
+        self._updating: asyncio.Task[None] | None = None
+        self._flush_is_due = False
+        self._finished = False
+        self._reason = "disconnected"
         self.session = Session(
             secrets.token_urlsafe(12),
             options,
@@ -98,152 +115,159 @@ class StreamConnection:
         )
 
     def expel(self, error: TimeConvError) -> None:
-        """End the session with ``error``, soon."""
-        if not self._expelled.done():
-            self._expelled.set_result(error)
+        """End the session with ``error``."""
+        self._reason = error.code
+        _end(self._link, error)
 
     async def run(self) -> None:
         """Converse until one side ends it, then leave nothing behind."""
-        reason = "internal"
         try:
-            await self._converse()
-            reason = "closed"
-        except* WebSocketDisconnect:
-            reason = "disconnected"
-        except* TimeConvError as errors:
-            error = errors.exceptions[0]
-            assert isinstance(error, TimeConvError)
-            reason = error.code
-            _end(self._websocket, error)
-        except* asyncio.CancelledError:
-            reason = "shutdown"
+            self._notices.append(self._started())
+            self._link.attach(self)
+            self._wake()
+            await self._websocket.receive()  # Messages come by calls; this is the end.
+        except asyncio.CancelledError:
+            self._reason = "shutdown"
             raise
-        except* Exception:
-            # The edge of the session: the client is told that it is our fault, as the protocol promises.
-            log.exception("A session failed")
-            _end(self._websocket, TimeConvError("The service failed in this session"))
         finally:
-            self._leave(reason)
+            self._leave()
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self) -> None:
+        self._finished = True
+        if self._updating is not None:
+            self._updating.cancel()
         self._engine.pool.leave(self.session, self.session)
         self.session.close()
-        self._engine.metrics.session_ended(reason)
+        self._engine.metrics.session_ended(self._reason)
         log.info(
             "Session ended",
             extra={
                 "session": self.session.identity,
-                "reason": reason,
+                "reason": self._reason,
                 "model": self.session.network.lane,
                 "received": self.session.received,
                 **{outcome.value: count for outcome, count in self.session.outcomes.items()},
             },
         )
 
-    async def _converse(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            self._notices.append(self._started())
-            sender = group.create_task(self._send_all())
-            watcher = group.create_task(self._raise_when_expelled())
-            await self._receive_all()
-            self._finished = True
-            self._wake()
-            await sender
-            watcher.cancel()
+    # Calls of the connection
 
-    async def _raise_when_expelled(self) -> None:
-        raise await self._expelled
-
-    async def _receive_all(self) -> None:
-        """Receive until the client says `session.close`."""
-        while True:
-            while self._notices or not self.session.has_room:
-                self._room.clear()
-                await self._room.wait()
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message["code"])
-            if (frame := message.get("bytes")) is not None:
-                self.session.receive(frame)
+    def received(self, message: bytes | str) -> bool:
+        """Take a message; whether there is room for the next. After `session.close` what comes is not looked at."""
+        try:
+            if self._finished:
+                return True
+            if isinstance(message, str):
+                self._text(message)
+            else:
+                self.session.receive(message)
                 self._give_turn()
-            elif not await self._text(message["text"]):
-                return
+        except Exception as error:  # noqa: BLE001 - the edge of the session, see `_failed`
+            self._failed(error)
+        return self._has_room
 
-    async def _text(self, text: str) -> bool:
-        """Act on a text message; False for `session.close`. A bad one is answered, and changes nothing."""
+    def blocked(self) -> None:
+        """The client does not read."""
+        self.session.block()
+
+    def unblocked(self) -> None:
+        """The client reads again."""
+        self.session.unblock()
+        self._give_turn()
+        self._wake()
+
+    @property
+    def _has_room(self) -> bool:
+        """One notice at a time: nothing more is received until it is sent."""
+        return self._finished or (not (self._notices or self._updating) and self.session.has_room)
+
+    def _text(self, text: str) -> None:
+        """Act on a text message. A bad one is answered, and changes nothing."""
         self.session.touch()
         try:
             message = protocol.parse_text(text)
             if isinstance(message, SessionClose):
-                return False
+                self._finished = True
+                self._wake()
+                return
             options = protocol.updated(self.session.options, message.options)
-            network = await self._engine.network(options.model)
         except TimeConvError as error:
             self._say(protocol.error_message(error, closing=False))
-            return True
-        self.session.update(options, network)
-        self._say(
-            protocol.SessionUpdated(
+        else:
+            self._updating = self._loop.create_task(self._update(options))
+
+    async def _update(self, options: Options) -> None:
+        """Change the options, once their network is loaded; until then nothing is received."""
+        try:
+            network = await self._engine.network(options.model)
+        except TimeConvError as error:
+            notice: ServerMessage = protocol.error_message(error, closing=False)
+        except Exception as error:  # noqa: BLE001 - the edge of the session, see `_failed`
+            self._failed(error)
+            return
+        else:
+            self.session.update(options, network)
+            notice = protocol.SessionUpdated(
                 options=self.session.options,
                 from_seq=self.session.received,
                 max_in_flight=protocol.MAX_IN_FLIGHT[options.freshness],
             )
-        )
-        return True
+        self._updating = None
+        self._say(notice)
 
     def _say(self, notice: ServerMessage) -> None:
-        """Have a message sent before the next answer. One at a time: nothing more is received until it is sent."""
+        """Have a message sent before the next answer."""
         self._notices.append(notice)
         self._wake()
 
-    async def _send_all(self) -> None:
-        """Send notices and answers until the client has said `session.close` and has every answer; then close."""
-        while True:
-            while self._notices:
-                await self._send(self._notices[0])
-                self._notices.popleft()
-                self._wake()
-            if (message := self.session.next_message()) is not None:
-                await self._send(message)
-                self.session.sent()
-            elif self._finished and self.session.is_settled:
-                break
-            else:
-                self._outgoing.clear()
-                await self._outgoing.wait()
-        await self._send(protocol.SessionClosed(totals=self.session.totals()))
-        with self._noticing_a_block():
-            await self._websocket.close(1000)
+    def _wake(self) -> None:
+        """Send what there is, once for all that changes in this turn of the event loop."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
 
-    async def _send(self, message: ServerMessage) -> None:
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        try:
+            self._send_all()
+        except Exception as error:  # noqa: BLE001 - the edge of the session, see `_failed`
+            self._failed(error)
+        if self._has_room:
+            self._link.read_on()
+
+    def _send_all(self) -> None:
+        """Send notices and answers as long as the client reads; after the last one, the totals, and close."""
+        link = self._link
+        while link.is_writable:
+            if self._notices:
+                link.say(protocol.encode(self._notices.popleft()))
+            elif (message := self.session.next_message()) is not None:
+                self._answer(message)
+            elif self._finished and self.session.is_settled:
+                self._reason = "closed"
+                link.say(protocol.encode(protocol.SessionClosed(totals=self.session.totals())))
+                link.finish()
+            else:
+                return
+
+    def _answer(self, message: ServerMessage) -> None:
         clock = self._engine.clock
         start_s = clock()
-        text = protocol.encode(message).decode()
+        text = protocol.encode(message)
         encoded_s = clock()
-        with self._noticing_a_block():
-            await self._websocket.send({"type": "websocket.send", "text": text})
+        self._link.say(text)
+        self.session.sent()
         if isinstance(message, protocol.Prediction):
             self._engine.metrics.message_sent(encoded_s - start_s, clock() - encoded_s)
 
-    @contextmanager
-    def _noticing_a_block(self) -> Iterator[None]:
-        """Around sending: it waits only while the transport's buffer is over its mark; then the session is blocked."""
-        blocking = asyncio.get_running_loop().call_soon(self.session.block)
-        try:
-            yield
-        finally:
-            blocking.cancel()
-            if self.session.blocked_since_s is not None:
-                self.session.unblock()
-                self._give_turn()
+    def _failed(self, error: Exception) -> None:
+        """End the session: the client is told that it is our fault."""
+        log.error("A session failed", exc_info=error)
+        self.expel(TimeConvError("The service failed in this session"))
 
     def _give_turn(self) -> None:
         if self.session.has_frames:
-            self._engine.pool.ready(self.session, "stream")
-
-    def _wake(self) -> None:
-        self._outgoing.set()
-        self._room.set()
+            self._engine.inlet.ready(self.session)
 
     def _started(self) -> protocol.SessionStarted:
         session, settings = self.session, self._engine.settings

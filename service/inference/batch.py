@@ -1,5 +1,7 @@
 """One batch through a network, such that a bad window harms no other."""
 
+import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +18,12 @@ class Runner(Protocol):
         ...
 
 
-def run_batch(runner: Runner, windows: NDArray[np.uint8]) -> list[NDArray[np.float32] | RunnerFailed]:
-    """Probabilities of each window [n, 5, 48, 48], or why it has none.
+_DIGITS = 6
+"""Of a probability: more than a float32 of a softmax holds, and short in JSON."""
+
+
+def run_batch(runner: Runner, windows: NDArray[np.uint8]) -> Sequence[list[float] | RunnerFailed]:
+    """Probabilities of each window [n, 5, 48, 48], rounded to six digits, or why it has none.
 
     A batch that fails is run again by halves until the window at fault is alone, so only that one fails. A row with a
     number that is not finite fails alone.
@@ -29,8 +35,13 @@ def run_batch(runner: Runner, windows: NDArray[np.uint8]) -> list[NDArray[np.flo
             failure = error if isinstance(error, RunnerFailed) else RunnerFailed(f"{type(error).__name__}: {error}")
             return [failure]
         half = len(windows) // 2
-        return run_batch(runner, windows[:half]) + run_batch(runner, windows[half:])
-    return [row if np.isfinite(row).all() else RunnerFailed("A probability is not finite") for row in rows]
+        return [*run_batch(runner, windows[:half]), *run_batch(runner, windows[half:])]
+    results: list[list[float]] = rows.astype(np.float64).round(_DIGITS).tolist()
+    if np.isfinite(rows).all():
+        return results
+    return [
+        result if all(map(math.isfinite, result)) else RunnerFailed("A probability is not finite") for result in results
+    ]
 
 
 def _rows(output: NDArray[np.float32], expected: int) -> NDArray[np.float32]:

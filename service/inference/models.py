@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from service.errors import ModelDamaged
 from service.inference.artifact import Artifact, ModelStore, NetworkManifest
 from service.inference.batch import Runner
-from service.inference.device import Device
-from service.inference.runner import OnnxNetwork, largest_batch
+from service.inference.device import Device, Tuning
+from service.inference.network import OpenNetwork, open_network
+from service.inference.runner import largest_batch
 from service.vision.crop import CROP_SIDE, CropGeometry
 from service.vision.window import FRAMES
 
@@ -44,6 +45,7 @@ class Networks:
         store: ModelStore,
         *,
         device: Device,
+        tuning: Tuning = Tuning(),  # noqa: B008 - it is frozen
         detector: str,
         max_batch: int,
         batch_budget_s: float,
@@ -52,6 +54,7 @@ class Networks:
         """``open_lane(name, runner, max_batch)`` makes a loaded network known to the workers."""
         self.store = store
         self.device = device
+        self._tuning = tuning
         self._detector = detector
         self._max_batch = max_batch
         self._batch_budget_s = batch_budget_s
@@ -75,6 +78,7 @@ class Networks:
         Raises:
             UnknownModel: the store has none of that name.
             ModelDamaged: its files are not what they should be, or it knows no geometry for this detector.
+            DeviceUnavailable: the device does not run it, or not as the CPU does.
         """
         with self._loading:
             if (network := self._by_spec.get(spec)) is None:
@@ -91,12 +95,12 @@ class Networks:
             raise ModelDamaged(f"{artifact.spec} has no crop geometry for the detector {self._detector!r}")
         if manifest.window != FRAMES:
             raise ModelDamaged(f"{artifact.spec} takes windows of {manifest.window} frames, not {FRAMES}")
-        runner = OnnxNetwork(artifact, self.device)
+        opened = open_network(artifact, self.device, self._tuning, max_batch=self._max_batch)
         batch = largest_batch(
-            runner, (FRAMES, CROP_SIDE, CROP_SIDE), limit=self._max_batch, budget_s=self._batch_budget_s
+            opened.runner, (FRAMES, CROP_SIDE, CROP_SIDE), limit=self._max_batch, budget_s=self._batch_budget_s
         )
-        self._open_lane(artifact.spec, runner, batch)
-        log.info("Loaded %s on %s, batches up to %d", artifact.spec, self.device.name, batch)
+        self._open_lane(artifact.spec, opened.runner, batch)
+        log.info("Loaded %s on %s, batches up to %d%s", artifact.spec, self.device.name, batch, _parity(opened))
         loaded = LoadedNetwork(
             name=manifest.name,
             version=manifest.version,
@@ -110,3 +114,7 @@ class Networks:
         if loaded.warning is not None:
             log.warning("%s", loaded.warning)
         return loaded
+
+
+def _parity(opened: OpenNetwork) -> str:
+    return "" if opened.differs is None else f", at most {opened.differs:.1e} from the CPU's answers"

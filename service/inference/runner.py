@@ -12,22 +12,28 @@ from service.errors import DeviceUnavailable, ModelDamaged, RunnerFailed
 from service.inference.artifact import Artifact, DetectorManifest, NetworkManifest, Tensor
 from service.inference.batch import Runner
 from service.inference.device import CPU_PROVIDER, Device
+from service.vision.crop import CROP_SIDE
+from service.vision.window import FRAMES
 
+Provider = str | tuple[str, dict[str, str]]
+"""An execution provider of ONNX Runtime, with its options."""
+
+WINDOW_SHAPE = (FRAMES, CROP_SIDE, CROP_SIDE)
 _ORT_DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 _WARM_RUNS = 3
 
 
-def open_session(content: bytes, providers: Sequence[str]) -> ort.InferenceSession:
+def open_session(content: bytes, providers: Sequence[Provider]) -> ort.InferenceSession:
     """An ONNX Runtime session at one thread, shared by all workers.
 
     Every worker is a thread of its own; more threads inside a call would fight them for the cores, and spin while they
-    wait.
+    wait. A provider that fails is an error: left to itself ONNX Runtime would print it and go on with another.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(content, options, providers=list(providers))
+    return ort.InferenceSession(content, options, providers=list(providers), enable_fallback=0)
 
 
 class OnnxNetwork:
@@ -83,13 +89,28 @@ class OnnxDetector:
         return cast(NDArray[np.float32], regressions), cast(NDArray[np.float32], logits)
 
 
+def require_windows(windows: NDArray[np.uint8]) -> None:
+    """Refuse what a buffer of windows would take with another meaning: NumPy converts when it copies.
+
+    Raises:
+        RunnerFailed: ``windows`` is not uint8 [n, 5, 48, 48].
+    """
+    if windows.dtype != np.uint8 or windows.ndim != 4 or windows.shape[1:] != WINDOW_SHAPE:
+        raise RunnerFailed(f"Not windows uint8 [n, 5, 48, 48]: {windows.dtype} {list(windows.shape)}")
+
+
+def batch_sizes(limit: int) -> list[int]:
+    """1, 2, 4 and so on, and the limit itself."""
+    return sorted({*(2**power for power in range(limit.bit_length())), limit})
+
+
 def largest_batch(runner: Runner, window_shape: Sequence[int], *, limit: int, budget_s: float) -> int:
     """The largest batch up to ``limit`` that runs within ``budget_s``; warms every size on the way.
 
     Sizes double, and the limit itself is tried: a batch's cost per window changes slowly between them.
     """
     largest = 1
-    for size in sorted({*(2**power for power in range(limit.bit_length())), limit}):
+    for size in batch_sizes(limit):
         windows = np.zeros((size, *window_shape), np.uint8)
         if _best_time_s(runner, windows) > budget_s:
             break

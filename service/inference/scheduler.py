@@ -15,7 +15,7 @@ first, would make every batch at saturation a batch of one: the worker that made
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice, takewhile
@@ -35,9 +35,9 @@ BatchReason = Literal["idle", "full", "held"]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a network says of a window: ``probabilities`` [classes], and how it got there (seconds)."""
+    """What a network says of a window: a probability per class, and how it got there (seconds)."""
 
-    probabilities: NDArray[np.float32]
+    probabilities: Sequence[float]
     batch_size: int
     queue_s: float
     infer_s: float
@@ -58,7 +58,7 @@ Fate = Scores | Dropped | RunnerFailed
 
 @dataclass(eq=False, slots=True)
 class WindowItem:
-    """A window uint8 [5, 48, 48] that waits for a batch of its lane.
+    """Five crops uint8 [48, 48], oldest first, that wait for a batch of their lane.
 
     Windows of one ``key`` (a face of a session) are run in the order they came, whatever their lanes. With ``replaces``
     a newer window takes the place of the newest that waits, if that is of its lane and may be replaced as well (it is
@@ -68,7 +68,7 @@ class WindowItem:
 
     key: Hashable
     lane: str
-    window: NDArray[np.uint8]
+    window: Sequence[NDArray[np.uint8]]
     replaces: bool
     deliver: Callable[[Fate], None]
     expires_s: float | None = None
@@ -136,7 +136,14 @@ class _Lane:
         self.name = name
         self.runner = runner
         self.max_batch = max_batch
+        self.parallel = True
+        self.running = 0
         self.waiting: OrderedDict[Hashable, _Queue] = OrderedDict()
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a batch may be handed out now."""
+        return bool(self.waiting) and (self.parallel or not self.running)
 
     @property
     def fills_a_batch(self) -> bool:
@@ -206,12 +213,20 @@ class Scheduler:
     @property
     def waiting_turns(self) -> int:
         """Sources that wait for a worker."""
-        return sum(map(len, self._turns.values()))
+        return len(self._turns["stream"]) + len(self._turns["predict"])
 
-    def add_lane(self, name: str, runner: Runner, max_batch: int) -> None:
-        """Open a lane for a model. A lane that exists gets the new runner from its next batch on."""
+    @property
+    def has_work(self) -> bool:
+        """Whether a free worker would get something."""
+        return bool(self.waiting_turns) or any(lane.may_run for lane in self._lanes.values())
+
+    def add_lane(self, name: str, runner: Runner, max_batch: int, *, parallel: bool = True) -> None:
+        """Open a lane for a model. A lane that exists gets the new runner from its next batch on.
+
+        Without ``parallel`` one batch of the lane runs at a time, and what comes meanwhile makes the next one larger.
+        """
         lane = self._lanes.setdefault(name, _Lane(name, runner, max_batch))
-        lane.runner, lane.max_batch = runner, max_batch
+        lane.runner, lane.max_batch, lane.parallel = runner, max_batch, parallel
 
     def ready(self, source: Source, kind: SourceKind) -> bool:
         """A source has frames: give it a turn, unless it has one. Whether a worker should wake."""
@@ -260,7 +275,7 @@ class Scheduler:
         """What a free worker does now; None when there is nothing to do."""
         oldest: tuple[float, _Lane, BatchReason] | None = None
         for lane in self._lanes.values():
-            if lane.waiting and (reason := self._batch_reason(lane, now_s)) is not None:
+            if lane.may_run and (reason := self._batch_reason(lane, now_s)) is not None:
                 since_s = next(iter(lane.waiting.values())).since_s
                 if oldest is None or since_s < oldest[0]:
                     oldest = since_s, lane, reason
@@ -274,6 +289,7 @@ class Scheduler:
                 # A call is of use only once its last frame is done: first come, first finished.
                 self._turns["predict"].move_to_end(work.source, last=False)
             return
+        self._lanes[work.lane].running -= 1
         for key in {item.key: None for item in work.items}:  # Each once, in order.
             self._running_keys.discard(key)
             self._line_up(key, now_s)
@@ -297,15 +313,16 @@ class Scheduler:
             self._lanes[queue.items[0].lane].waiting[key] = queue
 
     def _batch_reason(self, lane: _Lane, now_s: float) -> BatchReason | None:
-        if not self.waiting_turns:
-            return "idle"
         if lane.fills_a_batch:
             return "full"
+        if not self.waiting_turns:
+            return "idle"
         oldest = next(iter(lane.waiting.values()))
         return "held" if now_s - oldest.since_s >= self._hold_s else None
 
     def _batch(self, lane: _Lane, reason: BatchReason, now_s: float) -> Batch:
         items, expired, taken = lane.take(now_s)
+        lane.running += 1
         self._waiting_windows -= len(items) + len(expired)
         self._running_keys.update(item.key for item in items)
         for key, queue in taken.items():

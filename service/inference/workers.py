@@ -41,10 +41,11 @@ class BatchObserver(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """One thread, and what it is at since when (None: waiting)."""
+    """One thread, what it is at since when (None: waiting), and the window that its turn came to."""
 
     thread: threading.Thread
     work: Work | None = None
+    window: WindowItem | None = None
     since_s: float = 0.0
 
 
@@ -79,6 +80,7 @@ class WorkerPool:
         self._clock = clock
         self._changed = threading.Condition()
         self._closing = False
+        self._idle = 0
         self._workers = [Worker(threading.Thread(name=f"worker-{index}", daemon=True)) for index in range(workers)]
         for worker in self._workers:
             worker.thread = threading.Thread(target=self._run, args=(worker,), name=worker.thread.name, daemon=True)
@@ -101,15 +103,17 @@ class WorkerPool:
                 worker.thread.join(max(0.0, deadline_s - self._clock()))
         return not any(worker.thread.is_alive() for worker in self._workers)
 
-    def add_lane(self, name: str, runner: Runner, max_batch: int) -> None:
+    def add_lane(self, name: str, runner: Runner, max_batch: int, *, parallel: bool = True) -> None:
         """Open a lane for a model; see `Scheduler.add_lane`."""
         with self._changed:
-            self._scheduler.add_lane(name, runner, max_batch)
+            self._scheduler.add_lane(name, runner, max_batch, parallel=parallel)
 
-    def ready(self, source: Source, kind: SourceKind) -> None:
-        """A source has frames."""
+    def ready(self, *sources: Source, kind: SourceKind) -> None:
+        """Sources have frames."""
         with self._changed:
-            if not self._closing and self._scheduler.ready(source, kind):
+            if self._closing:
+                return
+            if sum(self._scheduler.ready(source, kind) for source in sources):
                 self._changed.notify()
 
     def leave(self, source: Source, key: Hashable) -> None:
@@ -150,60 +154,78 @@ class WorkerPool:
                 self._post(_given_up(work))
 
     def _run(self, worker: Worker) -> None:
-        while (work := self._next(worker)) is not None:
-            try:
-                deliveries = self._turn(work) if isinstance(work, Turn) else self._batch(work)
-            except Exception as error:
-                # The edge of the thread: whatever went wrong, the frames at hand are answered and the worker lives.
-                log.exception("A worker's call failed")
-                deliveries = [work.source.aborted(error)] if isinstance(work, Turn) else _given_up(work)
+        while self._next(worker):
             # Posted first: once it is done, another worker may run the next window of the same session.
-            if deliveries:
+            if deliveries := self._carried_out(worker):
                 self._post(deliveries)
-            self._done(worker, work)
 
-    def _next(self, worker: Worker) -> Work | None:
+    def _next(self, worker: Worker) -> bool:
+        """Hand over what came of the last piece of work, and wait for the next; whether there is one.
+
+        Under one lock: each time that it is taken a worker may have to wait for the others and for the event loop. And
+        nothing is kept of a frame while the worker sleeps.
+        """
         with self._changed:
-            while True:
+            self._hand_over(worker)
+            while not self._closing:
                 now_s = self._clock()
                 if (work := self._scheduler.next(now_s)) is not None:
                     worker.since_s, worker.work = now_s, work
-                    return work
-                if self._closing:
-                    return None
+                    if self._idle and self._scheduler.has_work:
+                        self._changed.notify()
+                    return True
+                self._idle += 1
                 self._changed.wait()
+                self._idle -= 1
+            return False
 
-    def _done(self, worker: Worker, work: Work) -> None:
-        with self._changed:
-            worker.work = None
-            self._scheduler.done(work, self._clock())
-            if self._scheduler.waiting_turns or self._scheduler.waiting_windows:
-                self._changed.notify()
+    def _hand_over(self, worker: Worker) -> None:
+        (work, worker.work), (window, worker.window) = (worker.work, None), (worker.window, None)
+        if work is None:
+            return
+        now_s = self._clock()
+        if window is not None and (untold := self._submitted(window, now_s)) is not None:
+            self._post([untold])
+        self._scheduler.done(work, now_s)
 
-    def _turn(self, turn: Turn) -> list[Delivery]:
-        step = turn.source.work()
-        if not isinstance(step, WindowItem):
-            return [] if step is None else [step]
-        with self._changed:
-            if self._closing:
-                return [_fate_of(step, Dropped.CLOSING)]
-            try:
-                replaced = self._scheduler.submit(step, self._clock())
-            except Overloaded:
-                return [_fate_of(step, Dropped.FULL)]
-        return [] if replaced is None else [_fate_of(replaced, Dropped.REPLACED)]
+    def _submitted(self, item: WindowItem, now_s: float) -> Delivery | None:
+        """Queue a window; who is to be told that it was not taken, or that another was replaced."""
+        if self._closing:
+            return _fate_of(item, Dropped.CLOSING)
+        try:
+            replaced = self._scheduler.submit(item, now_s)
+        except Overloaded:
+            return _fate_of(item, Dropped.FULL)
+        return None if replaced is None else _fate_of(replaced, Dropped.REPLACED)
+
+    def _carried_out(self, worker: Worker) -> list[Delivery]:
+        work = worker.work
+        assert work is not None
+        try:
+            if isinstance(work, Batch):
+                return self._batch(work)
+            step = work.source.work()
+        except Exception as error:
+            # The edge of the thread: whatever went wrong, the frames at hand are answered and the worker lives.
+            log.exception("A worker's call failed")
+            return [work.source.aborted(error)] if isinstance(work, Turn) else _given_up(work)
+        if isinstance(step, WindowItem):
+            worker.window = step
+            return []
+        return [] if step is None else [step]
 
     def _batch(self, batch: Batch) -> list[Delivery]:
         deliveries = [_fate_of(item, Dropped.EXPIRED) for item in batch.expired]
         if not batch.items:
             return deliveries
         start_s = self._clock()
-        rows = run_batch(batch.runner, np.stack([item.window for item in batch.items]))
+        crops = np.concatenate([crop for item in batch.items for crop in item.window])
+        rows = run_batch(batch.runner, crops.reshape(len(batch.items), -1, *batch.items[0].window[0].shape))
         infer_s = self._clock() - start_s
         queue_s = [start_s - item.waiting_since_s for item in batch.items]
         self._observer.batch_ran(batch, queue_s, infer_s)
         for item, row, waited_s in zip(batch.items, rows, queue_s, strict=True):
-            fate: Fate = Scores(row, len(rows), waited_s, infer_s) if isinstance(row, np.ndarray) else row
+            fate: Fate = Scores(row, len(rows), waited_s, infer_s) if isinstance(row, list) else row
             deliveries.append(_fate_of(item, fate))
         return deliveries
 

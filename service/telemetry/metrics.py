@@ -12,6 +12,7 @@ from service import __version__
 from service.inference.device import Device
 from service.inference.scheduler import Batch
 from service.protocol import Outcome
+from service.telemetry.histogram import Histograms
 from service.vision.look import StageTimes
 
 STAGES = ("wait", "decode", "detect", "crop", "queue", "infer", "total", "encode", "send")
@@ -33,13 +34,21 @@ class Metrics:
             "timeconv_frames", "Frames by outcome, counted when the answer is handed over.", ["outcome"]
         )
         self._frames = {outcome: frames.labels(outcome) for outcome in Outcome}
-        stages = self._histogram(
-            "timeconv_stage_seconds", "Time of answered frames in each stage.", STAGE_BUCKETS_S, ["stage"]
+        stages = Histograms(
+            "timeconv_stage_seconds",
+            "Time of answered frames in each stage.",
+            STAGE_BUCKETS_S,
+            label="stage",
+            values=STAGES,
         )
-        self._stages = {stage: stages.labels(stage) for stage in STAGES}
-        self._age = self._histogram(
+        self.registry.register(stages)
+        self._stages = stages.series
+        self._detections = self._counter("timeconv_detections", "Streamed frames that the face detector looked at.")
+        ages = Histograms(
             "timeconv_frame_age_seconds", "Age of a frame when its prediction is handed over.", AGE_BUCKETS_S
         )
+        self.registry.register(ages)
+        (self._age,) = ages.series.values()
         self._batch_size = self._histogram("timeconv_batch_size", "Windows in a batch.", BATCH_BUCKETS, ["model"])
         self._batches = self._counter(
             "timeconv_batches", "Batches by why they left: idle, full or held too long.", ["model", "reason"]
@@ -72,6 +81,8 @@ class Metrics:
     def frame_done(self, outcome: Outcome, times: StageTimes, total_s: float, age_s: float) -> None:
         """The outcome of a frame is decided; only predictions went through every stage."""
         self._frames[outcome].inc()
+        if times.detected:
+            self._detections.inc()
         if outcome is not Outcome.PREDICTION:
             return
         self._age.observe(age_s)
@@ -93,8 +104,9 @@ class Metrics:
         """A batch ran."""
         self._batch_size.labels(batch.lane).observe(len(batch.items))
         self._batches.labels(batch.lane, batch.reason).inc()
+        queue = self._queue.labels(batch.lane)
         for waited_s in queue_s:
-            self._queue.labels(batch.lane).observe(waited_s)
+            queue.observe(waited_s)
 
     def session_ended(self, reason: str) -> None:
         """A session ended: ``closed``, ``disconnected``, or the code of the error that ended it."""

@@ -71,13 +71,15 @@ def read_header(jpeg: bytes) -> JpegHeader:
     raise BadImage("unsupported", f"The JPEG has more than {_MAX_SEGMENTS} segments before its picture")
 
 
-def decode_gray(jpeg: bytes, *, max_bytes: int, max_pixels: int) -> NDArray[np.uint8]:
+def decode_gray(jpeg: bytes, *, max_bytes: int, max_pixels: int, shrink: int = 1) -> NDArray[np.uint8]:
     """Upright gray picture [h, w] of a JPEG.
 
     Args:
         jpeg: one whole JPEG file.
         max_bytes: largest size of the file.
         max_pixels: largest width x height, by the header.
+        shrink: 1, 2, 4 or 8 pixels of the file, a side, become one, which costs less than decoding them all; a last
+            row or column of fewer is kept as a pixel.
 
     Raises:
         ImageTooLarge: more bytes or pixels than allowed; nothing was decoded.
@@ -92,7 +94,13 @@ def decode_gray(jpeg: bytes, *, max_bytes: int, max_pixels: int) -> NDArray[np.u
     if (scans := jpeg.count(bytes((0xFF, _START_OF_SCAN)))) > _MAX_SCANS:
         raise BadImage("unsupported", f"The JPEG has {scans} scans; at most {_MAX_SCANS} are taken")
     try:
-        stored = simplejpeg.decode_jpeg(jpeg, colorspace="GRAY")[:, :, 0]
+        stored = simplejpeg.decode_jpeg(
+            jpeg,
+            colorspace="GRAY",
+            min_height=-(-header.height // shrink),
+            min_width=-(-header.width // shrink),
+            min_factor=1,
+        )[:, :, 0]
     except ValueError as error:
         raise BadImage("corrupt", f"The JPEG cannot be decoded: {error}") from error
     return upright(stored, header.orientation)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +12,8 @@ from service.vision.boxes import Box
 from service.vision.crop import CropGeometry, crop_face, crop_whole
 from service.vision.decode import decode_gray
 from service.vision.detect import Detector, Face
+from service.vision.follow import Follower
+from service.vision.quality import CropQuality, crop_quality
 
 _LEAST_CONTRAST = 8
 """Gray levels between the darkest and the brightest pixel."""
@@ -18,7 +21,7 @@ _LEAST_CONTRAST = 8
 
 @dataclass(slots=True)
 class StageTimes:
-    """Seconds a frame spent in each stage so far."""
+    """Seconds a frame spent in each stage so far, and whether the detector was asked."""
 
     wait: float = 0.0
     decode: float = 0.0
@@ -26,62 +29,97 @@ class StageTimes:
     crop: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
+    detected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The face in a frame: its ``box``, the square ``crop_box`` that was cut (pixels) and the crop [48, 48]."""
+    """The face in a frame: its ``box``, the square ``crop_box`` that was cut (pixels), and the crop [48, 48]."""
 
     box: Box
     crop_box: Box
     score: float
     crop: NDArray[np.uint8]
+    quality: CropQuality
 
 
 class Look:
     """Decodes, finds the face and crops. Holds no state of a frame: all workers share one."""
 
-    def __init__(self, detector: Detector, *, max_bytes: int, max_pixels: int, clock: Callable[[], float]) -> None:
-        """Limits are those of `decode_gray`; ``clock``: seconds, monotonic."""
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        detect_every: int = 1,
+        max_bytes: int,
+        max_pixels: int,
+        clock: Callable[[], float],
+    ) -> None:
+        """Limits are those of `decode_gray`; ``detect_every`` is of `Follower`; ``clock``: seconds, monotonic."""
         self.detector = detector
+        self._detect_every = detect_every
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._clock = clock
 
+    def follower(self) -> Follower:
+        """What a session keeps from frame to frame."""
+        return Follower(self.detector, self._detect_every)
+
     def __call__(
-        self, jpeg: bytes, region: Literal["detect", "whole"], geometry: CropGeometry, times: StageTimes
+        self,
+        jpeg: bytes,
+        region: Literal["detect", "whole"],
+        geometry: CropGeometry,
+        times: StageTimes,
+        *,
+        follower: Follower,
+        time_s: float,
     ) -> Sighting | None:
-        """The largest face of a frame, or None; ``times`` gets decode, detect and crop.
+        """The largest face of a frame taken at ``time_s``, or None; ``times`` gets decode, detect and crop.
 
         Raises:
             BadImage: see `decode_gray`.
         """
         start_s = self._clock()
-        gray = decode_gray(jpeg, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
+        shrink = follower.shrink if region == "detect" else 1
+        gray = self._decoded(jpeg, shrink)
         decoded_s = self._clock()
         times.decode = decoded_s - start_s
         if region == "whole":
             sighting = _whole(gray)
             times.crop = self._clock() - decoded_s
             return sighting
-        faces = self.detector.detect(gray)
-        detected_s = self._clock()
-        times.detect = detected_s - decoded_s
-        if not faces:
+        detections = follower.detections
+        face = follower.locate(gray, time_s, shrink)
+        if shrink > 1 and not follower.saw_enough(shrink):
+            # A face in another's place, or none: it may be too small for a picture shrunk for the other.
+            gray, shrink = self._decoded(jpeg, 1), 1
+            follower.forget()
+            face = follower.locate(gray, time_s)
+        located_s = self._clock()
+        times.detect, times.detected = located_s - decoded_s, follower.detections > detections
+        if face is None:
             return None
-        sighting = _cropped(gray, faces[0], geometry)
-        times.crop = self._clock() - detected_s
+        sighting = _cropped(gray, shrink, face, geometry)
+        times.crop = self._clock() - located_s
         return sighting
+
+    def _decoded(self, jpeg: bytes, shrink: int) -> NDArray[np.uint8]:
+        return decode_gray(jpeg, max_bytes=self._max_bytes, max_pixels=self._max_pixels, shrink=shrink)
 
 
 def _whole(gray: NDArray[np.uint8]) -> Sighting | None:
-    if np.ptp(gray) < _LEAST_CONTRAST:
+    darkest, brightest, *_ = cv2.minMaxLoc(gray)
+    if brightest - darkest < _LEAST_CONTRAST:
         return None  # A lens cap, not a face.
     height, width = gray.shape
     side = min(height, width)
     square = Box((width - side) / 2, (height - side) / 2, side, side)
-    return Sighting(Box(0.0, 0.0, float(width), float(height)), square, 1.0, crop_whole(gray))
+    crop = crop_whole(gray)
+    return Sighting(Box(0.0, 0.0, float(width), float(height)), square, 1.0, crop, crop_quality(crop))
 
 
-def _cropped(gray: NDArray[np.uint8], face: Face, geometry: CropGeometry) -> Sighting:
-    return Sighting(face.box, geometry.region(face.box), face.score, crop_face(gray, face.box, geometry))
+def _cropped(gray: NDArray[np.uint8], shrink: int, face: Face, geometry: CropGeometry) -> Sighting:
+    crop = crop_face(gray, face.box.scaled(1 / shrink, 1 / shrink), geometry)
+    return Sighting(face.box, geometry.region(face.box), face.score, crop, crop_quality(crop))

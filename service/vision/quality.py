@@ -22,5 +22,5 @@ def crop_quality(crop: NDArray[np.uint8]) -> CropQuality:
     mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(crop))
     if deviation == 0:
         return CropQuality(mean / 255, 0.0)
-    _, edges = cv2.meanStdDev(cv2.Laplacian(crop, cv2.CV_32F))
+    _, edges = cv2.meanStdDev(cv2.Laplacian(crop, cv2.CV_16S))
     return CropQuality(mean / 255, (float(edges[0, 0]) / deviation) ** 2)

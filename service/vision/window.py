@@ -49,13 +49,10 @@ class Window:
         """Crops that are missing to a full window."""
         return FRAMES - len(self._crops)
 
-    def stack(self) -> NDArray[np.uint8]:
-        """The full window, uint8 [5, 48, 48], oldest first.
-
-        A copy: the crops move on with the next push while a batch still holds this.
-        """
+    def crops(self) -> tuple[NDArray[np.uint8], ...]:
+        """The full window, five crops uint8 [48, 48], oldest first. They are nobody's to write to."""
         assert self.frames_needed == 0
-        return np.stack(tuple(self._crops))
+        return tuple(self._crops)
 
 
 class Stride:

@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"service", "service.errors", "service.settings"},
     {"service.protocol", "service.vision", "service.inference", "service.streaming"},
     {"service.telemetry", "service.answers", "service.session", "service.predict", "service.places", "service.outbox"},
-    {"service.sessions", "service.watchdog", "service.websocket"},
+    {"service.sessions", "service.watchdog", "service.websocket", "service.inlet"},
     {"service.engine"},
     {"service.api", "service.doctor"},
     {"service.app"},
@@ -159,7 +159,7 @@ def test_composition_root() -> None:
 def test_only_telemetry_knows_prometheus() -> None:
     """Metrics are defined in one place; only the endpoint of ``/metrics`` also knows their format's name."""
     importers = {name for name in SERVICE if any(within(other, "prometheus_client") for other in imports(name))}
-    assert importers == {"service.telemetry.metrics", "service.api.health"}
+    assert importers == {"service.telemetry.metrics", "service.telemetry.histogram", "service.api.health"}
 
 
 @pytest.mark.parametrize("name", TRAINING)

@@ -20,7 +20,7 @@ from tests.fakes import NETWORK, ManualClock
 
 FRAMES = [jpeg(np.asarray(np.roll(data.camera(), 40 * index, axis=1)[:200, :200], np.uint8)) for index in range(5)]
 BOX = Box(40, 40, 96, 96)
-SCORES = Scores(np.array([0.1, 0, 0, 0.9, 0, 0, 0], np.float32), batch_size=2, queue_s=0.25, infer_s=0.125)
+SCORES = Scores([0.1, 0, 0, 0.9, 0, 0, 0], batch_size=2, queue_s=0.25, infer_s=0.125)
 
 
 class Detector:
@@ -88,7 +88,7 @@ def test_window_of_five() -> None:
     async def test() -> None:
         item = Scene(FRAMES, region="whole").window()
         assert (item.lane, item.replaces, item.expires_s) == (NETWORK.lane, False, None)
-        assert (item.window.shape, item.window.dtype) == ((5, 48, 48), np.uint8)
+        assert [(crop.shape, crop.dtype) for crop in item.window] == [((48, 48), np.uint8)] * 5
         singles = [Scene([frame], region="whole").window().window[0] for frame in FRAMES]
         np.testing.assert_array_equal(np.stack(singles), item.window)
         assert len({crop.tobytes() for crop in singles}) == 5
@@ -205,7 +205,7 @@ def test_scores_that_are_not_the_labels() -> None:
 
     async def test() -> None:
         scene = Scene(FRAMES)
-        scene.window().deliver(Scores(np.full(8, 0.125, np.float32), batch_size=1, queue_s=0.0, infer_s=0.0))
+        scene.window().deliver(Scores([0.125] * 8, batch_size=1, queue_s=0.0, infer_s=0.0))
         with pytest.raises(RunnerFailed):
             await scene.answer
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.errors import BadImage, RunnerFailed
 from service.inference.scheduler import Dropped, Fate, Scores, WindowItem
@@ -12,8 +11,10 @@ from service.protocol import FrameOutcome, FramesOutcome, Options, Outcome, Pred
 from service.session import CaptureClock, Session
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry
+from service.vision.follow import Follower
 from service.vision.look import Sighting, StageTimes
-from tests.fakes import NETWORK, ManualClock, Recorder
+from service.vision.quality import CropQuality
+from tests.fakes import NETWORK, FixedDetector, ManualClock, Recorder
 
 FACE = Box(10, 10, 100, 100)
 
@@ -23,16 +24,30 @@ class ScriptedLook:
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
+        self.moments_s: list[float] = []
 
-    def __call__(self, jpeg: bytes, region: str, geometry: CropGeometry, times: StageTimes) -> Sighting | None:
-        del region, geometry, times
+    def follower(self) -> Follower:
+        return Follower(FixedDetector(), every=1)
+
+    def __call__(
+        self,
+        jpeg: bytes,
+        region: str,
+        geometry: CropGeometry,
+        times: StageTimes,
+        *,
+        follower: Follower,
+        time_s: float,
+    ) -> Sighting | None:
+        del region, geometry, times, follower
         self.seen.append(jpeg)
+        self.moments_s.append(time_s)
         if jpeg.startswith(b"bad"):
             raise BadImage("corrupt", "damaged")
         if jpeg.startswith(b"none"):
             return None
         box = Box(1000, 10, 100, 100) if jpeg.startswith(b"far") else FACE
-        return Sighting(box, box, 0.9, np.full((48, 48), len(self.seen), np.uint8))
+        return Sighting(box, box, 0.9, np.full((48, 48), len(self.seen), np.uint8), CropQuality(0.5, 0.1))
 
 
 class Desk:
@@ -105,7 +120,7 @@ def spelled(message: ServerMessage) -> list[tuple[int, str]]:
 
 
 def scores(best: int = 3, probability: float = 0.9) -> Scores:
-    row: NDArray[np.float32] = np.full(7, (1 - probability) / 6, np.float32)
+    row = [(1 - probability) / 6] * 7
     row[best] = probability
     return Scores(row, batch_size=2, queue_s=0.001, infer_s=0.002)
 
@@ -189,7 +204,7 @@ def test_scores_that_are_not_the_labels_are_a_failure() -> None:
     """A network that answers with another number of classes than it has labels fails on the frame, no more."""
     desk = filled()
     desk.feed(b"face")
-    desk.run(Scores(np.full(8, 0.125, np.float32), batch_size=1, queue_s=0.0, infer_s=0.0))
+    desk.run(Scores([0.125] * 8, batch_size=1, queue_s=0.0, infer_s=0.0))
     assert (desk.outcomes(), desk.session.in_flight) == ([(4, "failed")], 0)
 
 
@@ -382,7 +397,7 @@ def test_a_window_holds_the_last_five_crops_in_order() -> None:
     """The window that goes to the network is the last five crops, oldest first."""
     desk = filled()
     desk.feed(b"face", b"none", b"face")
-    assert [item.window[:, 0, 0].tolist() for item in desk.windows] == [[1, 2, 3, 4, 5], [2, 3, 4, 5, 7]]
+    assert [[crop[0, 0] for crop in item.window] for item in desk.windows] == [[1, 2, 3, 4, 5], [2, 3, 4, 5, 7]]
 
 
 def test_stride_skips_frames_unseen() -> None:

@@ -19,6 +19,7 @@ OTHER_VALUES = {
     "host": "an address",
     "model_store": "a folder",
     "model": "a name, or `name@version`",
+    "engine_cache": "a folder",
     "yunet_file": "a file",
 }
 BOUNDED = sorted(name for name, field in FIELDS.items() if field.metadata)
@@ -183,7 +184,8 @@ def test_frozen() -> None:
 def test_unit_in_the_name(name: str) -> None:
     """A number is a count, a port, or has its unit in its name."""
     counts = {"port", "workers", "max_sessions", "max_frame_pixels", "max_batch", "max_waiting_windows"}
-    assert name.endswith(("_ms", "_bytes")) or name in counts | {"max_waiting_predictions"}
+    counts |= {"max_waiting_predictions", "detect_every_frames"}
+    assert name.endswith(("_ms", "_bytes", "_mb")) or name in counts
 
 
 def test_shipped_model_store() -> None:

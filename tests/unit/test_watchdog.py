@@ -39,7 +39,7 @@ class Scene:
 
     def begin(self, name: str) -> None:
         """Have the worker begin a window's run and stand still in it."""
-        self.pool.ready(ScriptedSource(self.box.item(name)), "stream")
+        self.pool.ready(ScriptedSource(self.box.item(name)), kind="stream")
         self.runner.await_call()
 
 

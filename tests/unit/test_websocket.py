@@ -9,7 +9,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 
-from service.websocket import EXTENSION, WebSocketProtocol
+from service.websocket import EXTENSION, Link, WebSocketProtocol
 
 UPGRADE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -79,6 +79,31 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
+class Ear:
+    """A listener with room for so many messages."""
+
+    def __init__(self, link: Link, room: int = 100) -> None:
+        self.link, self.room = link, room
+        self.heard: list[bytes | str] = []
+        link.attach(self)
+
+    def received(self, message: bytes | str) -> bool:
+        self.heard.append(message)
+        self.room -= 1
+        return self.room > 0
+
+    def blocked(self) -> None:
+        self.heard.append("blocked")
+
+    def unblocked(self) -> None:
+        self.heard.append("unblocked")
+
+
+def binary(*messages: bytes) -> bytes:
+    """Binary messages as a client sends them."""
+    return b"".join(Frame(Opcode.BINARY, message).serialize(mask=True) for message in messages)
+
+
 class Talk:
     """An application that accepts, and ends when the test says so."""
 
@@ -86,10 +111,10 @@ class Talk:
         self.accepted, self.over = asyncio.Event(), asyncio.Event()
         self.send: Callable[[dict[str, Any]], Awaitable[None]]
         self.receive: Callable[[], Awaitable[dict[str, Any]]]
-        self.end: Callable[[str, int, str], None]
+        self.link: Link
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.send, self.receive, self.end = send, receive, scope["extensions"][EXTENSION]
+        self.send, self.receive, self.link = send, receive, scope["extensions"][EXTENSION]
         await send({"type": "websocket.accept"})
         self.accepted.set()
         await self.over.wait()
@@ -153,7 +178,7 @@ def test_an_end_does_not_wait() -> None:
         protocol.pause_writing()
         protocol.data_received(Frame(Opcode.BINARY, b"x").serialize(mask=True))
         assert pipe.is_reading_paused
-        talk.end("why", 1008, "slow_reader")
+        talk.link.end(b"why", 1008, "slow_reader")
         assert pipe.written == b"\x81\x03why" + b"\x88\x0d\x03\xf0slow_reader"
         assert not pipe.is_reading_paused
         talk.over.set()
@@ -167,9 +192,9 @@ def test_a_second_end_is_nothing() -> None:
 
     async def test() -> None:
         _, pipe, talk = await talking()
-        talk.end("first", 1008, "")
+        talk.link.end(b"first", 1008, "")
         written = pipe.written
-        talk.end("second", 1011, "")
+        talk.link.end(b"second", 1011, "")
         assert pipe.written == written
         talk.over.set()
         await pipe.cut_off.wait()
@@ -184,7 +209,7 @@ def test_an_end_after_the_clients_close_cuts_off_at_once() -> None:
         protocol, pipe, talk = await talking()
         protocol.pause_writing()
         protocol.data_received(CLOSE)
-        talk.end("why", 1008, "slow_reader")
+        talk.link.end(b"why", 1008, "slow_reader")
         assert pipe.cut_off.is_set()
         assert b"why" not in pipe.written
         talk.over.set()
@@ -193,16 +218,15 @@ def test_an_end_after_the_clients_close_cuts_off_at_once() -> None:
 
 
 @pytest.mark.parametrize("half_closes", [True, False])
-def test_sending_after_a_broken_rule_is_a_disconnect(*, half_closes: bool) -> None:
-    """An application that has not heard yet that a message was too large hears it when it sends."""
+def test_a_broken_rule_ends_the_connection(*, half_closes: bool) -> None:
+    """After a message that is too large nothing can be sent; the close is, and the sender may finish sending."""
 
     async def test() -> None:
         protocol, pipe, talk = await talking(Pipe(half_closes=half_closes))
         protocol.data_received(Frame(Opcode.BINARY, bytes(1001)).serialize(mask=True))
         assert pipe.ended_writing is half_closes
         assert b"\x03\xf1" in pipe.written  # 1009
-        with pytest.raises(OSError):  # noqa: PT011 - ASGI's sign of a client that is gone
-            await talk.send({"type": "websocket.send", "text": "answer"})
+        assert not talk.link.is_writable
         talk.over.set()
         await pipe.cut_off.wait()
 
@@ -241,5 +265,102 @@ def test_stopping_cuts_a_client_off_that_does_not_read(*, closes: bool) -> None:
         assert (b"\x03\xf4" in pipe.written) is not closes  # 1012
         await pipe.cut_off.wait()
         talk.over.set()
+
+    run(test)
+
+
+def test_messages_come_by_calls() -> None:
+    """Binary and text, whole or in fragments, also what came before there was a listener; reading does not pause."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        protocol.data_received(binary(b"early", b"bird"))
+        assert pipe.is_reading_paused
+        ear = Ear(talk.link)
+        assert not pipe.is_reading_paused
+        protocol.data_received(Frame(Opcode.TEXT, "späte".encode(), fin=False).serialize(mask=True))
+        protocol.data_received(Frame(Opcode.CONT, b" worm").serialize(mask=True))
+        protocol.data_received(binary(b"one", b"two"))
+        assert ear.heard == [b"early", b"bird", "späte worm", b"one", b"two"]
+        assert not pipe.is_reading_paused
+        talk.over.set()
+        pipe.abort()
+
+    run(test)
+
+
+def test_a_listener_without_room_is_spared() -> None:
+    """Of a chunk with more messages than there is room for the rest is held; reading pauses till it is asked for."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        ear = Ear(talk.link, room=2)
+        protocol.data_received(binary(b"1", b"2", b"3", b"4", b"5"))
+        assert ear.heard == [b"1", b"2"]
+        assert pipe.is_reading_paused
+        ear.room = 2
+        talk.link.read_on()
+        assert ear.heard == [b"1", b"2", b"3", b"4"]
+        assert pipe.is_reading_paused
+        ear.room = 2
+        talk.link.read_on()
+        talk.link.read_on()
+        assert ear.heard == [b"1", b"2", b"3", b"4", b"5"]
+        assert not pipe.is_reading_paused
+        talk.over.set()
+        pipe.abort()
+
+    run(test)
+
+
+def test_the_listener_hears_of_a_client_that_does_not_read() -> None:
+    """While the buffer is over its mark nothing may be said, and both ends of that are told."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        ear = Ear(talk.link)
+        talk.link.say(b"{}")
+        assert pipe.written == b"\x81\x02{}"
+        protocol.pause_writing()
+        assert not talk.link.is_writable
+        protocol.resume_writing()
+        assert talk.link.is_writable
+        assert ear.heard == ["blocked", "unblocked"]
+        talk.over.set()
+        pipe.abort()
+        assert not talk.link.is_writable
+
+    run(test)
+
+
+def test_finishing_is_heard_and_cut_off() -> None:
+    """After the close of the application what comes is not listened to, and ASGI tells the end."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        ear = Ear(talk.link)
+        assert (await talk.receive())["type"] == "websocket.connect"
+        talk.link.finish()
+        assert pipe.written == b"\x88\x02\x03\xe8"
+        protocol.data_received(binary(b"late"))
+        assert (await talk.receive())["code"] == 1000
+        assert not ear.heard
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_text_that_is_not_utf8_breaks_a_rule() -> None:
+    """The connection is closed with 1007, and the listener is spared it."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        ear = Ear(talk.link)
+        protocol.data_received(Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True))
+        assert b"\x03\xef" in pipe.written
+        assert not ear.heard
+        talk.over.set()
+        await pipe.cut_off.wait()
 
     run(test)

@@ -1,5 +1,7 @@
 """service.inference.batch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,13 +15,18 @@ def windows(*marks: int) -> NDArray[np.uint8]:
     return np.stack([np.full((5, 48, 48), mark, np.uint8) for mark in marks])
 
 
-def marks(results: list[NDArray[np.float32] | RunnerFailed]) -> list[int | None]:
-    return [round(float(row[0]) * 255) if isinstance(row, np.ndarray) else None for row in results]
+def marks(results: Sequence[list[float] | RunnerFailed]) -> list[int | None]:
+    return [round(float(row[0]) * 255) if isinstance(row, list) else None for row in results]
 
 
 def test_each_window_gets_its_own_row() -> None:
     """Results come in the order of the windows."""
     assert marks(run_batch(echo_runner, windows(3, 1, 2))) == [3, 1, 2]
+
+
+def test_probabilities_are_rounded() -> None:
+    """A probability has six digits, which is short in JSON: 1/3 is 0.333333."""
+    assert run_batch(lambda _: np.full((1, 3), 1 / 3, np.float32), windows(0)) == [[0.333333] * 3]
 
 
 @pytest.mark.parametrize("culprit", range(8))

@@ -250,6 +250,33 @@ def test_a_full_lane_goes_before_one_that_may_still_fill(lanes: Scheduler, box: 
     assert (work.lane, work.reason) == ("other@1", "full")
 
 
+def test_a_device_gets_one_batch_at_a_time(scheduler: Scheduler, box: Letterbox) -> None:
+    """A lane that is not parallel gives its next batch out once the last is done; frames go on, and it has grown."""
+    scheduler.add_lane("fake@1", echo_runner, max_batch=4, parallel=False)
+    submit(scheduler, box.item("a"))
+    first = scheduler.next(0.0)
+    assert keys(first) == ["a"]
+    submit(scheduler, *(box.item(name) for name in "bcdef"))
+    scheduler.ready(frames(), "stream")
+    turn(scheduler.next(1.0))
+    assert scheduler.next(1.0) is None
+    scheduler.done(batch(first), 1.0)
+    assert keys(scheduler.next(1.0)) == list("bcde")
+
+
+def test_a_busy_device_holds_up_no_other_lane(scheduler: Scheduler, box: Letterbox) -> None:
+    """While a device runs a batch of one model, those of another leave at once."""
+    scheduler.add_lane("fake@1", echo_runner, max_batch=4, parallel=False)
+    scheduler.add_lane("other@1", echo_runner, max_batch=4)
+    other = box.item("other")
+    other.lane = "other@1"
+    submit(scheduler, box.item("a"))
+    scheduler.next(0.0)
+    submit(scheduler, box.item("b"), other)
+    assert keys(scheduler.next(0.0)) == ["other"]
+    assert scheduler.next(0.0) is None
+
+
 def test_latest_does_not_replace_a_window_of_every(scheduler: Scheduler, box: Letterbox) -> None:
     """A window that was promised to be run is, though a newer one of its session would replace others."""
     submit(scheduler, box.item("kept", key="a"), box.item("newer", key="a", replaces=True))
@@ -353,3 +380,16 @@ def test_closing_returns_all_that_waits(scheduler: Scheduler, box: Letterbox) ->
     scheduler.ready(frames(), "stream")
     assert sorted(str(item.key) for item in scheduler.close()) == ["a", "b"]
     assert (scheduler.waiting_windows, scheduler.waiting_turns, scheduler.next(0.0)) == (0, 0, None)
+
+
+def test_has_work(scheduler: Scheduler, box: Letterbox) -> None:
+    """There is work for another worker while a turn waits, or a window of a key of which none runs."""
+    assert not scheduler.has_work
+    scheduler.ready(frames(), "stream")
+    assert scheduler.has_work
+    scheduler.next(0.0)
+    submit(scheduler, box.item("a1", key="a"), box.item("a2", key="a"), box.item("a3", key="a"))
+    assert scheduler.has_work
+    scheduler.next(0.0)
+    submit(scheduler, box.item("a4", key="a"))
+    assert (scheduler.has_work, scheduler.waiting_windows) == (False, 1)

@@ -12,6 +12,7 @@ from service.inference.scheduler import Batch, Scheduler, WindowItem, Work
 from tests.fakes import Letterbox, ScriptedSource, echo_runner
 
 KEYS, LANES, MAX_WAITING, HOLD_S = "abc", {"one@1": 1, "two@1": 2, "three@1": 3}, 9, 0.005
+ONE_AT_A_TIME = "two@1"
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Schedule(RuleBasedStateMachine):
         super().__init__()
         self.scheduler = Scheduler(max_waiting=MAX_WAITING, hold_s=HOLD_S)
         for lane, max_batch in LANES.items():
-            self.scheduler.add_lane(lane, echo_runner, max_batch)
+            self.scheduler.add_lane(lane, echo_runner, max_batch, parallel=lane != ONE_AT_A_TIME)
         self.box, self.book = Letterbox(), Book()
         self.now_s = 0.0
         self.submitted: list[WindowItem] = []
@@ -99,6 +100,10 @@ class Schedule(RuleBasedStateMachine):
         running = [{item.key for item in work.items} for work in self.at_work if isinstance(work, Batch)]
         assert sum(map(len, running)) == len(set().union(*running))
 
+    @invariant()
+    def a_device_has_one_batch(self) -> None:
+        assert [work.lane for work in self.at_work if isinstance(work, Batch)].count(ONE_AT_A_TIME) <= 1
+
     def teardown(self) -> None:
         """Workers that go on leave nothing behind, and every window has ended once."""
         while self.step() or self.at_work:
@@ -111,7 +116,12 @@ class Schedule(RuleBasedStateMachine):
         """A worker asks for work; whether it got some."""
         work = self.scheduler.next(self.now_s)
         if work is None:
-            running = {item.key for work in self.at_work if isinstance(work, Batch) for item in work.items}
+            batches = [work for work in self.at_work if isinstance(work, Batch)]
+            running = {item.key for work in batches for item in work.items}
+            if ONE_AT_A_TIME in (
+                work.lane for work in batches
+            ):  # Those behind its batch, of their key too, wait for it.
+                running |= {item.key for item in self.book.waiting if item.lane == ONE_AT_A_TIME}
             assert {item.key for item in self.book.waiting} <= running, "a window waits for nothing"
             return False
         self.at_work.append(work)

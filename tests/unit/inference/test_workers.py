@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.errors import RunnerFailed
 from service.inference.batch import Runner
-from service.inference.scheduler import Delivery, Dropped, Scheduler, Scores
+from service.inference.scheduler import Delivery, Dropped, Scheduler, Scores, WindowItem
 from service.inference.workers import WorkerPool
 from tests.fakes import (
     FailingOn,
@@ -74,7 +74,7 @@ def test_a_frame_comes_out_as_scores() -> None:
     """A source's frame becomes a window, and its scores are delivered."""
     box = Letterbox()
     with working(echo_runner) as pool:
-        pool.ready(source_of(box, "a", marks={"a": 51}), "stream")
+        pool.ready(source_of(box, "a", marks={"a": 51}), kind="stream")
         box.await_fates(1)
     assert first_scores(box) == {"a": 51}
 
@@ -83,10 +83,10 @@ def test_windows_that_came_while_the_worker_was_busy_leave_together() -> None:
     """Six sources that got ready during one call are answered by one batch of four and one of two."""
     box, runner, recorder = Letterbox(), GatedRunner(), Recorder()
     with working(runner, observer=recorder) as pool:
-        pool.ready(source_of(box, "first"), "stream")
+        pool.ready(source_of(box, "first"), kind="stream")
         runner.await_call()
         for name in "abcdef":
-            pool.ready(source_of(box, name), "stream")
+            pool.ready(source_of(box, name), kind="stream")
         runner.let_go(3)
         box.await_fates(7)
     assert recorder.batches == [(1, "idle"), (4, "full"), (2, "idle")]
@@ -99,7 +99,7 @@ def test_order_within_a_session_is_kept_with_many_workers() -> None:
     names = [[f"{key}{index}" for index in range(20)] for key in "abcdefgh"]
     with working(echo_runner, workers=4, max_waiting=160) as pool:
         for session in names:
-            pool.ready(source_of(box, *session), "stream")
+            pool.ready(source_of(box, *session), kind="stream")
         box.await_fates(160)
     for session in names:
         assert [name for name in box.names if name[0] == session[0][0]] == session
@@ -114,13 +114,13 @@ def test_a_failing_window_fails_alone() -> None:
         return gate(windows) if windows[0, 0, 0, 0] == 1 else failing(windows)
 
     with working(gated_then_failing) as pool:
-        pool.ready(source_of(box, "hold", marks={"hold": 1}), "stream")
+        pool.ready(source_of(box, "hold", marks={"hold": 1}), kind="stream")
         gate.await_call()
         for name, mark in (("a", 10), ("bad", 66), ("c", 30)):
-            pool.ready(source_of(box, name, marks={name: mark}), "stream")
+            pool.ready(source_of(box, name, marks={name: mark}), kind="stream")
         gate.let_go()
         box.await_fates(4)
-        pool.ready(source_of(box, "later", marks={"later": 40}), "stream")
+        pool.ready(source_of(box, "later", marks={"later": 40}), kind="stream")
         box.await_fates(1)
     assert first_scores(box) == {"hold": 1, "a": 10, "bad": None, "c": 30, "later": 40}
     assert [type(fate) for name, fate in box.fates if name == "bad"] == [RunnerFailed]
@@ -132,7 +132,7 @@ def test_a_source_that_raises_is_told_and_the_worker_lives() -> None:
     error = ValueError("unforeseen")
     source = ScriptedSource(error, box.item("next"))
     with working(echo_runner) as pool:
-        pool.ready(source, "stream")
+        pool.ready(source, kind="stream")
         box.await_fates(1)
     assert (source.abortions, box.names) == ([error], ["next"])
 
@@ -141,11 +141,11 @@ def test_a_caller_gone_while_queued_costs_nothing() -> None:
     """A window whose caller left before its batch is not run; the others are."""
     box, runner = Letterbox(), GatedRunner()
     with working(runner) as pool:
-        pool.ready(source_of(box, "first"), "stream")
+        pool.ready(source_of(box, "first"), kind="stream")
         runner.await_call()
         gone = source_of(box, "gone")
-        pool.ready(gone, "stream")
-        pool.ready(source_of(box, "here"), "stream")
+        pool.ready(gone, kind="stream")
+        pool.ready(source_of(box, "here"), kind="stream")
         pool.leave(gone, "gone")
         runner.let_go(2)
         box.await_fates(2)
@@ -157,9 +157,9 @@ def test_a_caller_gone_while_running_harms_nobody() -> None:
     box, runner = Letterbox(), GatedRunner()
     with working(runner) as pool:
         leaver = source_of(box, "leaver")
-        pool.ready(leaver, "stream")
+        pool.ready(leaver, kind="stream")
         runner.await_call()
-        pool.ready(source_of(box, "other"), "stream")
+        pool.ready(source_of(box, "other"), kind="stream")
         pool.leave(leaver, "leaver")
         runner.let_go(2)
         box.await_fates(2)
@@ -177,7 +177,7 @@ def test_two_hundred_callers_that_leave_at_random_points() -> None:
         leavers = {}
         for name in names:
             source = source_of(box, name)
-            pool.ready(source, "stream")
+            pool.ready(source, kind="stream")
             if name.startswith("leaves"):
                 leavers[name] = source
             if leavers and random.random() < 0.5:
@@ -198,10 +198,10 @@ def test_a_full_queue_is_told_at_once() -> None:
     box, runner = Letterbox(), GatedRunner()
     with working(runner, workers=2, max_waiting=1) as pool:
         for name in ("a", "b"):  # Both workers are in a call ...
-            pool.ready(source_of(box, name), "stream")
+            pool.ready(source_of(box, name), kind="stream")
             runner.await_call()
-        pool.ready(source_of(box, "c"), "stream")
-        pool.ready(source_of(box, "d"), "stream")
+        pool.ready(source_of(box, "c"), kind="stream")
+        pool.ready(source_of(box, "d"), kind="stream")
         runner.let_go()  # ... and the first that returns makes one window too many: frames go before small batches.
         box.await_fates(2)
         assert ("d", Dropped.FULL) in box.fates
@@ -211,13 +211,13 @@ def test_closing_answers_what_waits() -> None:
     """On closing what runs is finished, what waits is told, and no thread is left."""
     box, runner = Letterbox(), GatedRunner()
     with working(runner) as pool:
-        pool.ready(source_of(box, "running"), "stream")
+        pool.ready(source_of(box, "running"), kind="stream")
         runner.await_call()
         closing = threading.Thread(target=pool.close, args=(30,))
         closing.start()
         runner.let_go()
         closing.join(30)
-        pool.ready(source_of(box, "too late"), "stream")
+        pool.ready(source_of(box, "too late"), kind="stream")
     assert [type(fate) for _, fate in box.fates] == [Scores]
 
 
@@ -225,7 +225,7 @@ def test_closing_has_a_bound() -> None:
     """A worker that does not come back delays closing by no more than the time given."""
     runner, box = GatedRunner(), Letterbox()
     with working(runner) as pool:
-        pool.ready(source_of(box, "stuck"), "stream")
+        pool.ready(source_of(box, "stuck"), kind="stream")
         runner.await_call()
         assert pool.close(0) is False
 
@@ -234,7 +234,7 @@ def test_a_stuck_call_is_seen_and_its_frames_are_answered() -> None:
     """A call over the limit counts as stuck, its windows are told so, and later scores come too late to count."""
     box, runner, clock = Letterbox(), GatedRunner(), ManualClock()
     with working(runner, clock=clock) as pool:
-        pool.ready(source_of(box, "a"), "stream")
+        pool.ready(source_of(box, "a"), kind="stream")
         runner.await_call()
         clock.advance(4.9)
         assert (pool.stuck(5.0), [state.state for state in pool.states()]) == ([], ["busy"])
@@ -256,7 +256,7 @@ def test_a_stuck_frame_is_answered() -> None:
 
     source = Stuck(None)
     with working(echo_runner, clock=clock) as pool:
-        pool.ready(source, "stream")
+        pool.ready(source, kind="stream")
         assert entered.wait(30)
         clock.advance(6)
         pool.fail_stuck(5.0)
@@ -277,7 +277,7 @@ def test_a_frame_with_a_dead_worker_is_answered_at_once() -> None:
         raise SystemExit  # Which a thread takes for its end, in silence.
 
     pool.add_lane("fake@1", dies, 4)
-    pool.ready(source_of(box, "a"), "stream")
+    pool.ready(source_of(box, "a"), kind="stream")
     pool.start()
     pool._workers[0].thread.join(30)
     assert [state.state for state in pool.stuck(5.0)] == ["dead"]
@@ -302,6 +302,96 @@ def test_answers_are_posted_before_the_next_window_of_their_session_may_run() ->
             pool._changed.notify()
         box.await_fates(3)
     assert (box.names, meanwhile[:3]) == (list("123"), [None] * 3)
+
+
+def test_a_long_frame_holds_up_no_other() -> None:
+    """While one worker is with a frame that takes long, the frames that came with it are another's, all the way."""
+    box, gate, entered = Letterbox(), threading.Event(), threading.Event()
+
+    class Slow(ScriptedSource):
+        def work(self) -> WindowItem | Delivery | None:
+            entered.set()
+            assert gate.wait(30)
+            return super().work()
+
+    with working(echo_runner, workers=2) as pool:
+        pool.ready(Slow(box.item("slow")), *(source_of(box, name) for name in "abc"), kind="stream")
+        assert entered.wait(30)
+        box.await_fates(3)
+        assert sorted(box.names) == list("abc")
+        gate.set()
+        box.await_fates(1)
+
+
+def test_rest_and_streams_share_the_workers() -> None:
+    """While both have frames without end, REST has every fourth turn, whatever the workers take together."""
+    taken: list[str] = []
+    full = threading.Semaphore(0)
+
+    class Endless(ScriptedSource):
+        def __init__(self, kind: str) -> None:
+            super().__init__()
+            self.kind = kind
+
+        @property
+        def has_frames(self) -> bool:
+            return len(taken) < 400
+
+        def work(self) -> None:
+            taken.append(self.kind)
+            full.release()
+
+    with working(echo_runner, workers=2) as pool:
+        with pool._changed:
+            pool.ready(*(Endless("stream") for _ in range(20)), kind="stream")
+            pool.ready(*(Endless("predict") for _ in range(8)), kind="predict")
+        for _ in range(400):
+            assert full.acquire(timeout=30)
+    assert taken[:400].count("predict") == pytest.approx(100, abs=2)
+
+
+def test_equal_sessions_get_equal_shares() -> None:
+    """Sessions that all have frames without end get as many turns each, to one more or less, with several workers."""
+    turns = [0] * 18
+    full = threading.Semaphore(0)
+
+    class Endless(ScriptedSource):
+        def __init__(self, number: int) -> None:
+            super().__init__()
+            self.number = number
+
+        @property
+        def has_frames(self) -> bool:
+            return sum(turns) < 36 * len(turns)
+
+        def work(self) -> None:
+            turns[self.number] += 1
+            full.release()
+
+    with working(echo_runner, workers=2) as pool:
+        pool.ready(*(Endless(number) for number in range(len(turns))), kind="stream")
+        for _ in range(36 * len(turns)):
+            assert full.acquire(timeout=30)
+    assert max(turns) - min(turns) <= 2
+
+
+def test_nothing_is_worked_on_after_closing() -> None:
+    """A source with frames without end does not keep a worker once the pool is closing."""
+    started = threading.Event()
+
+    class Endless(ScriptedSource):
+        @property
+        def has_frames(self) -> bool:
+            return True
+
+        def work(self) -> None:
+            started.set()
+
+    with working(echo_runner) as pool:
+        pool.ready(Endless(), kind="stream")
+        assert started.wait(30)
+        assert pool.close(30)
+        pool._scheduler.close()  # the source is in line again, and nobody takes it
 
 
 def test_idle_workers_are_idle() -> None:

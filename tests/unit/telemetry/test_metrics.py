@@ -1,7 +1,6 @@
 import re
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,7 +28,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def batch(size: int, reason: str = "idle") -> Batch:
-    item = WindowItem(key=0, lane="m@1", window=np.zeros((5, 48, 48), np.uint8), replaces=False, deliver=lambda _: None)
+    item = WindowItem(key=0, lane="m@1", window=[], replaces=False, deliver=lambda _: None)
     return Batch("m@1", echo_runner, [item] * size, [], reason)  # type: ignore[arg-type] # the test's reason is one
 
 

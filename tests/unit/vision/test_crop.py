@@ -178,6 +178,14 @@ def test_whole_pictures_of_48_pixels_pass_unchanged(photo: NDArray[np.uint8]) ->
     np.testing.assert_array_equal(crop_whole(picture), picture)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_squares_on_whole_pixels_take_a_short_cut_to_the_same_crop(photo: NDArray[np.uint8], factor: int) -> None:
+    """Where the square needs no sample between pixels its crop is that of the general way, to the bit."""
+    square = Box(20.0, 10.0, 48.0 * factor, 48.0 * factor)
+    moved = Box(20.0 + 1e-9, *square[1:])  # not on whole pixels, and nowhere else
+    assert (crop_square(photo, square) == crop_square(photo, moved)).all()
+
+
 def test_whole_takes_the_centre_square(photo: NDArray[np.uint8]) -> None:
     """An oblong picture is cut to its middle before it is squeezed."""
     np.testing.assert_array_equal(crop_whole(photo[:96, 50:246]), crop_whole(photo[:96, 100:196]))

@@ -397,3 +397,14 @@ def test_mutated_jpegs_are_a_bad_image_or_a_picture(kind: str, draw: st.DataObje
 def test_upright_is_exact(orientation: int) -> None:
     """Turning and mirroring move pixels and change none."""
     np.testing.assert_array_equal(upright(stored_for(PICTURE, orientation), orientation), PICTURE)
+
+
+@pytest.mark.parametrize("shrink", [2, 4, 8])
+def test_a_picture_can_be_decoded_smaller(shrink: int) -> None:
+    """Shrunk while it is decoded, a pixel is the mean of a square of pixels; a last one of fewer is kept."""
+    height, width = PICTURE.shape[0] // shrink * shrink, PICTURE.shape[1] // shrink * shrink
+    small = decode_gray(GRAY, max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS, shrink=shrink)
+    whole = decode_gray(GRAY, max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS)[:height, :width]
+    assert small.shape == tuple(-(-side // shrink) for side in PICTURE.shape)
+    means = whole.reshape(height // shrink, shrink, width // shrink, shrink).mean(axis=(1, 3))
+    assert np.abs(small[: height // shrink, : width // shrink] - means).mean() < 2

@@ -1,0 +1,157 @@
+"""A face from frame to frame: found by the detector now and then, followed in between.
+
+Finding a face costs more than anything else done to a frame but decoding it, and a detector's box shakes a little from
+frame to frame, which the network takes for motion. Between detections the face is looked for where it was, as a small
+picture of itself (normalised cross-correlation, Lewis 1995), to a fraction of a pixel.
+"""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.vision.boxes import Box, iou
+from service.vision.detect import Detector, Face
+
+LONGEST_FOLLOWED_S = 0.4
+"""After that time the detector is asked, however few the frames were."""
+
+SMALLEST_SHRUNK_PX = 64
+"""A picture is not shrunk so far that its face is smaller."""
+
+_FACE_PX = 24
+_REACH_PX = 8  # a third of the face, in each direction
+_SEARCHED_PX = _FACE_PX + 2 * _REACH_PX
+_LARGEST_STEP = 0.25  # of the face's size, from one frame to the next: a jump is the detector's to judge
+_LEAST_LIKENESS = 0.85  # a talking face stays above 0.95; a turned, nearer, covered or other one falls below
+_LEAST_CONTRAST = 6.0  # gray levels (standard deviation) under which correlation is noise
+_SAME_PLACE_IOU = 0.85
+_SAME_FACE_IOU = 0.6
+_MOST_GROWTH = 1.02
+"""From one frame to the next, or shrinking by as much: who leans forward, not who jumps."""
+
+_SHRINKS = (8, 4, 2)
+
+
+class Follower:
+    """Where the face of one session is. Not thread-safe: a session is with one worker at a time."""
+
+    def __init__(self, detector: Detector, every: int) -> None:
+        """The detector looks at every ``every``-th frame, and at once where the face cannot be followed."""
+        self._detector = detector
+        self._every = every
+        self._face: Face | None = None
+        self._template: NDArray[np.uint8] | None = None
+        self._frames = 0
+        self._growth = 1.0  # of the box, from frame to frame, by the last two detections
+        self._found_px = 0.0
+        self._found_s = -math.inf
+        self.detections = 0
+
+    @property
+    def shrink(self) -> int:
+        """By how much (1, 2, 4 or 8) the next picture may be shrunk: its face stays `SMALLEST_SHRUNK_PX` wide."""
+        if self._face is None or self._every == 1:
+            return 1
+        side = _side(self._face.box)
+        return next((shrink for shrink in _SHRINKS if side >= shrink * SMALLEST_SHRUNK_PX), 1)
+
+    def locate(self, gray: NDArray[np.uint8], time_s: float, shrink: int = 1) -> Face | None:
+        """The face of a frame taken at ``time_s``, or None.
+
+        ``gray`` is uint8 [height, width], one pixel of it ``shrink`` pixels of the frame; the box is in pixels of the
+        frame. A followed face keeps the score it was found with.
+        """
+        followed = self._follow(gray, shrink)
+        due = self._frames >= self._every or not 0 <= time_s - self._found_s < LONGEST_FOLLOWED_S
+        if followed is not None and not due:
+            self._frames += 1
+            self._face = followed
+        else:
+            self._face = self._detect(gray, shrink, followed)
+            self._frames, self._found_s = 1, time_s
+            self._remember(gray, shrink)
+        return self._face
+
+    def saw_enough(self, shrink: int) -> bool:
+        """Whether a picture shrunk by ``shrink`` showed the face well enough; a new one may be smaller, or unseen."""
+        return self._face is not None and _side(self._face.box) >= shrink * SMALLEST_SHRUNK_PX
+
+    def forget(self) -> None:
+        """Follow no face: the next picture is the detector's."""
+        self._face = self._template = None
+
+    def _detect(self, gray: NDArray[np.uint8], shrink: int, followed: Face | None) -> Face | None:
+        """The largest face; one that is where the followed one is moves it half of the way, which keeps it steady."""
+        self.detections += 1
+        faces = self._detector.detect(gray)
+        if not faces:
+            return None
+        box, score = faces[0].box.scaled(shrink, shrink), faces[0].score
+        self._growth, found_px = 1.0, self._found_px
+        overlap = 0.0 if followed is None else iou(followed.box, box)
+        if followed is not None and overlap >= _SAME_PLACE_IOU:
+            box = Box(*((one + other) / 2 for one, other in zip(followed.box, box, strict=True)))
+        if overlap >= _SAME_FACE_IOU:
+            growth = (_side(box) / found_px) ** (1 / self._frames)
+            self._growth = min(max(growth, 1 / _MOST_GROWTH), _MOST_GROWTH)
+        self._found_px = _side(box)
+        return Face(box, score)
+
+    def _remember(self, gray: NDArray[np.uint8], shrink: int) -> None:
+        """Keep the small picture of the face that is followed; none of a face too flat to be known again."""
+        self._template = None
+        if self._face is not None and self._every > 1:
+            template = _sample(gray, shrink, self._face.box, _FACE_PX)
+            self._template = template if template.std() >= _LEAST_CONTRAST else None
+
+    def _follow(self, gray: NDArray[np.uint8], shrink: int) -> Face | None:
+        """The face where it looks most like its small picture, unless that is not like enough, or too far."""
+        if self._face is None or self._template is None:
+            return None
+        box = _grown(self._face.box, self._growth)
+        likeness = cv2.matchTemplate(_sample(gray, shrink, box, _SEARCHED_PX), self._template, cv2.TM_CCOEFF_NORMED)
+        _, best, _, (column, row) = cv2.minMaxLoc(likeness)
+        last = 2 * _REACH_PX
+        if not (best >= _LEAST_LIKENESS and 0 < column < last and 0 < row < last):
+            return None
+        right = column - _REACH_PX + _peak(*likeness[row, column - 1 : column + 2].tolist())
+        down = row - _REACH_PX + _peak(*likeness[row - 1 : row + 2, column].tolist())
+        if math.hypot(right, down) > _LARGEST_STEP * _FACE_PX:
+            return None
+        pixel = _side(box) / _FACE_PX
+        return Face(Box(box.x + right * pixel, box.y + down * pixel, box.w, box.h), self._face.score)
+
+
+def _grown(box: Box, growth: float) -> Box:
+    x, y = box.center
+    width, height = box.w * growth, box.h * growth
+    return Box(x - width / 2, y - height / 2, width, height)
+
+
+def _side(box: Box) -> float:
+    return (box.w + box.h) / 2
+
+
+def _sample(gray: NDArray[np.uint8], shrink: int, box: Box, pixels: int) -> NDArray[np.uint8]:
+    """The square around a box's centre in ``pixels`` x ``pixels``, such that the box's mean side is `_FACE_PX`."""
+    step = _side(box) / _FACE_PX / shrink
+    x, y = box.center
+    middle = (pixels - 1) / 2
+    # OpenCV counts from the centre of the first pixel, boxes from its edge.
+    left, top = x / shrink - 0.5 - middle * step, y / shrink - 0.5 - middle * step
+    sample = cv2.warpAffine(
+        gray,
+        np.array(((step, 0.0, left), (0.0, step, top))),
+        (pixels, pixels),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(sample, np.uint8)
+
+
+def _peak(before: float, at: float, after: float) -> float:
+    """Where between its neighbours the parabola through three likenesses has its top, -0.5..0.5."""
+    bend = before - 2 * at + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0
