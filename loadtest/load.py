@@ -36,7 +36,7 @@ from loadtest.page import as_html
 from loadtest.plan import Load, parse_group
 from loadtest.report import Report, as_json
 from loadtest.run import Rig, measure, ramp, sweep, with_echo
-from loadtest.servers import Server, started
+from loadtest.servers import Server, end_on_sigterm, started
 from loadtest.table import COLUMNS, lines, rows, verdict
 from loadtest.thresholds import Thresholds
 from service.settings import usable_cores
@@ -263,4 +263,5 @@ def _url(text: str) -> str:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     sys.exit(main())

@@ -47,6 +47,8 @@ def knee(loads: Sequence[float], latencies: Sequence[float]) -> float | None:
     """
     if len(loads) < 3 or latencies[-1] < _KNEE_RISE * latencies[0]:
         return None
+    if loads[-1] == loads[0]:
+        return None
     across, up = loads[-1] - loads[0], latencies[-1] - latencies[0]
     under_chord = [
         (load - loads[0]) / across - (latency - latencies[0]) / up

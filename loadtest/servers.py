@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -34,6 +35,11 @@ class Sample:
     at_s: float
     cpu_s: float
     rss_bytes: int
+
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM end this program by way of its contexts, so that no server of it outlives it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @contextmanager

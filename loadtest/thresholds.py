@@ -29,8 +29,8 @@ def failures(point: Point, thresholds: Thresholds) -> tuple[str, ...]:
 def _over_bounds(point: Point, thresholds: Thresholds) -> Iterable[str]:
     figures = point.judged
     p99 = figures.latency_ms.p99
-    if thresholds.max_p99_ms is not None and p99 is None:
-        yield "Nothing was answered, so there is no 99th percentile"
+    if p99 is None and thresholds != Thresholds():
+        yield "Nothing was predicted, so nothing can be judged"
     if thresholds.max_p99_ms is not None and p99 is not None and p99 > thresholds.max_p99_ms:
         yield f"The 99th percentile is {p99:.1f} ms, over {thresholds.max_p99_ms:g} ms"
     if thresholds.min_jain is not None and figures.jain < thresholds.min_jain:

@@ -77,7 +77,10 @@ class Settings(BaseSettings):
     )
     max_frame_pixels: int = Field(4_200_000, ge=10_000, le=100_000_000, description="Largest picture, by its header.")
     max_batch: int = Field(
-        8, ge=1, le=256, description="Largest batch; a slow network gets less, by `batch_budget_ms`."
+        8,
+        ge=1,
+        le=256,
+        description="Largest batch; less for a network that is slow (`batch_budget_ms`) or gains nothing from more.",
     )
     batch_budget_ms: float = Field(10.0, gt=0, le=1000, description="Longest a batch may take to run.")
     batch_hold_ms: float = Field(

@@ -5,6 +5,7 @@ measured: the machine is not idle, or a network is not in the model store. docs/
 """
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from loadtest.bench.measure import measure_echo, measure_idle, measure_mosec, me
 from loadtest.bench.paper import run_paper
 from loadtest.bench.parts import measure_parts
 from loadtest.errors import BadLoad, CannotGenerate, LoadError
+from loadtest.servers import end_on_sigterm
 from service.cli import read_settings
 from service.engine import open_detector
 from service.errors import TimeConvError
@@ -33,6 +35,8 @@ from service.vision.crop import CropGeometry
 from training.provenance import made_by
 
 _MAX_LOAD_PERCENT = 10.0
+_IDLE_S = 20.0
+"""CPU time comes in ticks of 10 ms: over 2 s one tick would be half of what an idle service may use."""
 _UNUSABLE = 2
 _INTERRUPTED = 130
 
@@ -58,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
     first = arguments.cases[0]
     # What may fail to start comes first, before minutes are spent.
     mosec = measure_mosec(chosen[WHOLE].model, arguments.seconds) if WHOLE in chosen else None
-    idle_percent = measure_idle(first, first.clip(), arguments.seconds)
+    idle_percent = measure_idle(first, first.clip(), max(arguments.seconds, _IDLE_S))
     paper = {network: _paper(artifact, arguments.seconds) for network, artifact in artifacts.items()}
     print(report.line(report.COLUMNS), flush=True)
     results = []
@@ -66,7 +70,8 @@ def _run(arguments: argparse.Namespace) -> int:
         rounds = [
             _measure(case, artifacts[case.network], settings, store, arguments.seconds) for _ in range(arguments.rounds)
         ]
-        results.append(sorted(rounds, key=lambda each: each.ratio)[len(rounds) // 2])
+        middle = sorted(rounds, key=lambda each: each.ratio)[len(rounds) // 2]
+        results.append(dataclasses.replace(middle, max_difference=max(each.max_difference for each in rounds)))
         print(report.line(report.row(results[-1])), flush=True)
     bench = Bench(
         made_by=made_by(f"python -m loadtest.bench {shlex.join(sys.argv[1:])}".strip()),
@@ -196,4 +201,5 @@ def _cases(text: str) -> Sequence[Case]:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,23 +30,29 @@ _PERCENTILES = (50, 95, 99)
 
 @dataclass(frozen=True, slots=True)
 class Saturated:
-    """A server under closed-loop load: CPU time of its processes, how long it took, and each client's answers."""
+    """A server under closed-loop load: CPU time of its processes, how long it took, the answers, and its own counts."""
 
     cpu_s: float
     elapsed_s: float
     answers: Sequence[Answers]
+    before: str = ""
+    after: str = ""
 
 
-def saturate(server: Server, plan: Plan, seconds: float) -> Saturated:
-    """Load a server. All that is sent is answered before the end, so CPU time and answers are of the same messages.
+def saturate(server: Server, plan: Plan, seconds: float, counts: Callable[[], str] = str) -> Saturated:
+    """Load a server that the clients have warmed up; its ``counts`` are asked for just before and after.
+
+    All that is sent is answered before the end, so CPU time and answers are of the same messages.
 
     Raises:
         CannotGenerate: it cannot be reached, or refuses.
     """
     with playing(plan, max(1, usable_cores() // 2)) as clients:
+        before = counts()
         cpu_s, start_s = _cpu_s(server), time.monotonic()
         answers = clients.play(seconds)
-        return Saturated(_cpu_s(server) - cpu_s, time.monotonic() - start_s, answers)
+        cpu_s, elapsed_s = _cpu_s(server) - cpu_s, time.monotonic() - start_s
+        return Saturated(cpu_s, elapsed_s, answers, before, counts())
 
 
 def measure_echo(case: Case, clip: Sequence[bytes], seconds: float) -> float:
@@ -68,10 +74,9 @@ def measure_service(
         settings["TIMECONV_DETECT_EVERY_FRAMES"] = str(detect_every)
     with started("service.cli", "serve", "--host", "127.0.0.1", "--port", "0", settings=settings) as server:
         alone, together = (_once(server, case, clip, clients) for clients in (1, CLIENTS))
-        before = parse_stages(fetch(f"{server.address}/metrics"))
-        load = saturate(server, _frames(server, case, clip, CLIENTS), seconds)
-        after = parse_stages(fetch(f"{server.address}/metrics"))
-    return served(load, before, after), largest_difference(alone, together)
+        plan = _frames(server, case, clip, CLIENTS)
+        load = saturate(server, plan, seconds, lambda: fetch(f"{server.address}/metrics"))
+    return served(load, parse_stages(load.before), parse_stages(load.after)), largest_difference(alone, together)
 
 
 def measure_idle(case: Case, clip: Sequence[bytes], seconds: float) -> float:

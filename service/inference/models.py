@@ -10,7 +10,7 @@ from service.inference.artifact import Artifact, ModelStore, NetworkManifest
 from service.inference.batch import Runner
 from service.inference.device import Device, Tuning
 from service.inference.network import OpenNetwork, open_network
-from service.inference.runner import largest_batch
+from service.inference.runner import worthwhile_batch
 from service.vision.crop import CROP_SIDE, CropGeometry
 from service.vision.window import FRAMES
 
@@ -96,7 +96,7 @@ class Networks:
         if manifest.window != FRAMES:
             raise ModelDamaged(f"{artifact.spec} takes windows of {manifest.window} frames, not {FRAMES}")
         opened = open_network(artifact, self.device, self._tuning, max_batch=self._max_batch)
-        batch = largest_batch(
+        batch = worthwhile_batch(
             opened.runner, (FRAMES, CROP_SIDE, CROP_SIDE), limit=self._max_batch, budget_s=self._batch_budget_s
         )
         self._open_lane(artifact.spec, opened.runner, batch)

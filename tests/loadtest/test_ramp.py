@@ -69,3 +69,8 @@ def test_the_knee_is_where_latency_begins_to_rise_faster_than_load() -> None:
 def test_no_knee(loads: list[float], latencies: list[float]) -> None:
     """Where latency hardly rises, or rises evenly, no load stands out."""
     assert knee(loads, latencies) is None
+
+
+def test_equal_loads_have_no_knee() -> None:
+    """The same load several times, in a noisy minute, is no curve."""
+    assert knee([10, 10, 10], [1, 2, 3]) is None

@@ -17,7 +17,7 @@ def test_a_load_within_its_bounds() -> None:
     ("p99_ms", "answered", "jain", "said"),
     [
         (150, 1.0, 1.0, "The 99th percentile is 150.0 ms, over 100 ms"),
-        (None, 1.0, 1.0, "Nothing was answered, so there is no 99th percentile"),
+        (None, 1.0, 1.0, "Nothing was predicted, so nothing can be judged"),
         (50, 1.0, 0.9, "Jain's index is 0.9000, under 0.98"),
         (50, 0.5, 1.0, "0.5000 of the frames were answered, under 0.9"),
     ],

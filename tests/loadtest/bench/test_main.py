@@ -54,6 +54,7 @@ def test_a_network_that_is_not_in_the_store(
 def test_a_run_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The cases, the rest and the picture; goals that are not met do not change the status unless --check asks."""
     out = tmp_path / "new" / "bench.json"
+    monkeypatch.setattr("loadtest.bench.__main__._IDLE_S", 0.1)
     short = ["--seconds", "0.1", "--rounds", "1", "--cases", "mini-xception/whole96", "--max-load", "100", "--markdown"]
     monkeypatch.setattr("sys.argv", ["bench", *short, "--out", str(out)])
     assert main() == 0

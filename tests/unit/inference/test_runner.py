@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from service.errors import DeviceUnavailable, ModelDamaged, RunnerFailed
-from service.inference.artifact import Artifact, ModelStore, NetworkManifest
+from service.inference.artifact import Artifact, ModelStore
 from service.inference.device import CPU_PROVIDER, Device, choose_device
-from service.inference.runner import OnnxDetector, OnnxNetwork, largest_batch, open_session
+from service.inference.runner import OnnxDetector, OnnxNetwork, open_session, worthwhile_batch
 from service.settings import shipped_model_store
-from tests.fakes import echo_runner
+from tests.fakes import ManualClock, echo_runner
 
 CPU = choose_device("cpu")
 
@@ -192,7 +192,20 @@ class Sized:
         return echo_runner(batch)
 
 
-class TestLargestBatch:
+class Timed(Sized):
+    """A network that takes so many milliseconds a call and a window, by a clock of its own."""
+
+    def __init__(self, call_ms: float, window_ms: float) -> None:
+        super().__init__()
+        self.call_ms, self.window_ms = call_ms, window_ms
+        self.clock = ManualClock()
+
+    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.clock.advance((self.call_ms + self.window_ms * len(batch)) / 1000)
+        return super().__call__(batch)
+
+
+class TestWorthwhileBatch:
     @pytest.mark.parametrize(
         ("limit", "sizes"),
         [
@@ -205,23 +218,37 @@ class TestLargestBatch:
         ],
     )
     def test_up_to_the_limit(self, limit: int, sizes: list[int]) -> None:
-        """With time to spare the limit is the largest batch, and every size up to it was run beforehand."""
-        runner = Sized()
-        assert largest_batch(runner, (5, 48, 48), limit=limit, budget_s=3600) == limit
+        """With calls that cost and windows that do not the limit is worthwhile, and every size was run beforehand."""
+        runner = Timed(1.0, 0.0)
+        assert worthwhile_batch(runner, (5, 48, 48), limit=limit, budget_s=3600, clock=runner.clock) == limit
         assert sorted(set(runner.sizes)) == sizes
+
+    @pytest.mark.parametrize(
+        ("call_ms", "window_ms", "batch"),
+        [
+            pytest.param(0.0, 1.5, 1, id="a window costs the same in any batch"),
+            pytest.param(0.02, 0.19, 8, id="a window of a fifth of a millisecond"),
+            pytest.param(1.0, 0.1, 16, id="a call like ten windows"),
+        ],
+    )
+    def test_no_larger_than_is_worth_it(self, call_ms: float, window_ms: float, batch: int) -> None:
+        """Batches grow as long as they make a window a tenth cheaper, and no further."""
+        runner = Timed(call_ms, window_ms)
+        assert worthwhile_batch(runner, (5, 48, 48), limit=16, budget_s=3600, clock=runner.clock) == batch
+
+    def test_within_the_time(self) -> None:
+        """A batch that takes too long is none, and no larger one is tried."""
+        runner = Timed(1.0, 1.0)
+        assert worthwhile_batch(runner, (5, 48, 48), limit=16, budget_s=0.006, clock=runner.clock) == 4
+        assert set(runner.sizes) == {1, 2, 4, 8}
 
     def test_no_time(self) -> None:
         """A network that no batch of which is in time still runs windows one by one."""
-        runner = Sized()
-        assert largest_batch(runner, (5, 48, 48), limit=8, budget_s=0.0) == 1
+        runner = Timed(1.0, 1.0)
+        assert worthwhile_batch(runner, (5, 48, 48), limit=8, budget_s=0.0, clock=runner.clock) == 1
         assert set(runner.sizes) == {1}
 
     def test_failure(self) -> None:
         """A network that fails while it is warmed says so."""
         with pytest.raises(RunnerFailed):
-            largest_batch(Sized(fails_over=2), (5, 48, 48), limit=8, budget_s=3600)
-
-    def test_default_network(self, network: OnnxNetwork) -> None:
-        """The network that is shipped runs batches of eight within a generous budget."""
-        assert isinstance(find().manifest, NetworkManifest)
-        assert largest_batch(network, (5, 48, 48), limit=8, budget_s=10.0) == 8
+            worthwhile_batch(Sized(fails_over=2), (5, 48, 48), limit=8, budget_s=3600)
