@@ -27,8 +27,9 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from loadtest.arguments import Parser
 from loadtest.clips import encoded, moving_face, there_and_back
 from loadtest.errors import BadLoad, CannotGenerate, LoadError
 from loadtest.figures import Point
@@ -173,20 +174,8 @@ def _write(report: Report, base: Path) -> None:
         print(f"Written: {file}")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all errors of the command are said."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise it.
-
-        Raises:
-            BadLoad: always.
-        """
-        raise BadLoad(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m loadtest.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     load = parser.add_argument_group("the load")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from service.inference.batch import Runner
 from service.inference.models import LoadedNetwork
 from service.inference.scheduler import Batch, Delivery, Fate, WindowItem
 from service.protocol import Outcome
@@ -69,6 +70,24 @@ class GatedRunner:
     def let_go(self, calls: int = 1) -> None:
         """Let calls return."""
         self.gate.release(calls)
+
+
+def assert_answers_in_threads(network: Runner, batches: Sequence[NDArray[np.uint8]]) -> None:
+    """A thread for each batch asks for it ten times, all at once; each gets what its batch gets alone."""
+    expected = [network(batch) for batch in batches]
+    outputs: dict[int, list[NDArray[np.float32]]] = {}
+
+    def work(number: int) -> None:
+        outputs[number] = [network(batches[number]) for _ in range(10)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(batches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, alone in enumerate(expected):
+        for output in outputs[number]:
+            np.testing.assert_array_equal(alone, output)
 
 
 class FailingOn:

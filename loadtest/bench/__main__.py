@@ -10,12 +10,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import cv2
 import psutil
 import typer
 
+from loadtest.arguments import Parser
 from loadtest.bench import picture, report
 from loadtest.bench.cases import CASES, FULL_FRAME, Case, choose, clip_of
 from loadtest.bench.floor import WHOLE, Bench, Paper, Result
@@ -147,20 +147,8 @@ def _write(bench: Bench, file: Path) -> None:
     print(f"Written: {file}, {more}, {drawn}")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all errors of the command are said."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise it.
-
-        Raises:
-            BadLoad: always.
-        """
-        raise BadLoad(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m loadtest.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=_positive, default=5.0, metavar="S", help="of each measurement (5)")

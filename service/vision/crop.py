@@ -17,6 +17,7 @@ from service.vision.pyramid import halve, halvings
 
 CROP_SIDE = 48
 _LARGEST_BLOCK = 4  # samples a side that are averaged into one pixel
+_MOST_SAMPLES = CROP_SIDE * _LARGEST_BLOCK  # a side
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,13 @@ def crop_whole(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return crop_square(gray, Box((width - side) / 2, (height - side) / 2, side, side))
 
 
-def crop_square(
-    gray: NDArray[np.uint8], region: Box, *, pixels: int = CROP_SIDE, largest_block: int = _LARGEST_BLOCK
-) -> NDArray[np.uint8]:
-    """Resample the square ``region`` of ``gray`` to uint8 [pixels, pixels], at fractions of a pixel, edges repeated.
+def crop_square(gray: NDArray[np.uint8], region: Box) -> NDArray[np.uint8]:
+    """Resample the square ``region`` of ``gray`` to uint8 [48, 48], at fractions of a pixel, edges repeated.
 
     Enlarging is bilinear. Shrinking averages n x n bilinear samples a pixel, at most one frame pixel apart: that is
     INTER_AREA by a whole factor, with the sub-pixel place that INTER_AREA alone cannot give. Against the exact area
     mean it is off by about one gray level; a place rounded to whole pixels would be off by two to six, and shake
-    with the box. A square that would need n over ``largest_block`` is halved beforehand: cheaper, and coarser.
+    with the box. A square that would need n over 4 is halved beforehand: cheaper, and coarser.
 
     Raises:
         ValueError: the frame is empty, or the square has no finite place and positive size.
@@ -79,10 +78,10 @@ def crop_square(
     if not gray.size or not all(map(math.isfinite, region)) or side <= 0:
         msg = f"cannot crop {region} from a frame of shape {gray.shape}"
         raise ValueError(msg)
-    if (block := _block(gray, region, pixels)) is not None and len(block) < pixels * largest_block:
-        return np.asarray(cv2.resize(block, (pixels, pixels), interpolation=cv2.INTER_AREA), np.uint8)
-    frame, x, y, side = _shrunk(gray, x, y, side, most=pixels * largest_block)
-    samples_a_side = pixels * min(largest_block, math.ceil(side / pixels))
+    if (block := _block(gray, region)) is not None and len(block) < _MOST_SAMPLES:
+        return np.asarray(cv2.resize(block, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    frame, x, y, side = _shrunk(gray, x, y, side)
+    samples_a_side = CROP_SIDE * min(_LARGEST_BLOCK, math.ceil(side / CROP_SIDE))
     step = side / samples_a_side
     # Sample i lies in the middle of its step; OpenCV counts from the centre of the first pixel, boxes from its edge.
     to_frame = np.array([[step, 0, x + step / 2 - 0.5], [0, step, y + step / 2 - 0.5]])
@@ -93,28 +92,26 @@ def crop_square(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    if samples_a_side > pixels:
-        samples = cv2.resize(samples, (pixels, pixels), interpolation=cv2.INTER_AREA)
+    if samples_a_side > CROP_SIDE:
+        samples = cv2.resize(samples, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(samples, np.uint8)
 
 
-def _block(gray: NDArray[np.uint8], region: Box, pixels: int) -> NDArray[np.uint8] | None:
+def _block(gray: NDArray[np.uint8], region: Box) -> NDArray[np.uint8] | None:
     """The square itself where it lies on whole pixels and has a whole factor: no sample of it is between pixels."""
     x, y, side = int(region.x), int(region.y), int(region.w)
-    if (x, y, side) != region[:3] or side % pixels or x < 0 or y < 0:
+    if (x, y, side) != region[:3] or side % CROP_SIDE or x < 0 or y < 0:
         return None
     block = gray[y : y + side, x : x + side]
     return block if block.shape == (side, side) else None
 
 
-def _shrunk(
-    gray: NDArray[np.uint8], x: float, y: float, side: float, *, most: int
-) -> tuple[NDArray[np.uint8], float, float, float]:
-    """Halve what a large square needs of the frame, to a side of at most ``most``; returns it and the square in it."""
+def _shrunk(gray: NDArray[np.uint8], x: float, y: float, side: float) -> tuple[NDArray[np.uint8], float, float, float]:
+    """Halve what a large square needs of the frame, to a side of at most 4 x 48; returns it and the square in it."""
     height, width = gray.shape
     # Beyond the frame everything repeats its edge, so a square further off shows the same as one that just misses it.
     x, y = min(max(x, -side - 1), width + 1.0), min(max(y, -side - 1), height + 1.0)
-    times = min(halvings(2 * side / most), max(height, width).bit_length())
+    times = min(halvings(2 * side / _MOST_SAMPLES), max(height, width).bit_length())
     left, right = _span(x, side, width, 2**times)
     top, bottom = _span(y, side, height, 2**times)
     part = halve(gray[top:bottom, left:right], times)

@@ -1,4 +1,3 @@
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from service.inference.network import COARSE_PARITY_LIMIT, open_network
 from service.inference.openvino import OpenVinoNetwork
 from service.inference.runner import OnnxNetwork
 from service.settings import shipped_model_store
+from tests.fakes import assert_answers_in_threads
 
 pytest.importorskip("openvino", reason="openvino is not installed: make test OPENVINO=1")
 
@@ -59,20 +59,7 @@ def test_options(network: OpenVinoNetwork) -> None:
 
 def test_threads(network: OpenVinoNetwork) -> None:
     """More threads than it was opened for get their own answers each."""
-    expected = [network(windows(2, seed)) for seed in range(4)]
-    outputs: dict[int, list[NDArray[np.float32]]] = {}
-
-    def work(seed: int) -> None:
-        outputs[seed] = [network(windows(2, seed)) for _ in range(10)]
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for seed in range(4):
-        for output in outputs[seed]:
-            np.testing.assert_array_equal(expected[seed], output)
+    assert_answers_in_threads(network, [windows(2, seed) for seed in range(4)])
 
 
 def test_an_answer_stays(network: OpenVinoNetwork) -> None:

@@ -1,7 +1,6 @@
 import hashlib
 import json
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from service.inference.artifact import Artifact, ModelStore
 from service.inference.device import CPU_PROVIDER, Device, choose_device
 from service.inference.runner import OnnxDetector, OnnxNetwork, open_session, worthwhile_batch
 from service.settings import shipped_model_store
-from tests.fakes import ManualClock, echo_runner
+from tests.fakes import ManualClock, assert_answers_in_threads, echo_runner
 
 CPU = choose_device("cpu")
 
@@ -75,20 +74,7 @@ class TestOnnxNetwork:
 
     def test_threads(self, network: OnnxNetwork) -> None:
         """One network serves several threads at once, each with its own answer."""
-        expected = [network(windows(2, seed)) for seed in range(4)]
-        outputs: dict[int, list[NDArray[np.float32]]] = {}
-
-        def work(seed: int) -> None:
-            outputs[seed] = [network(windows(2, seed)) for _ in range(10)]
-
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for seed in range(4):
-            for output in outputs[seed]:
-                np.testing.assert_array_equal(expected[seed], output)
+        assert_answers_in_threads(network, [windows(2, seed) for seed in range(4)])
 
     @pytest.mark.parametrize(
         "wrong",
