@@ -90,8 +90,7 @@ def decode_gray(jpeg: bytes, *, max_bytes: int, max_pixels: int, shrink: int = 1
     header = read_header(jpeg)
     if header.width * header.height > max_pixels:
         raise ImageTooLarge(f"The picture is {header.width}x{header.height}; at most {max_pixels} pixels are taken")
-    # Compressed data holds no 0xff that is not stuffed, so this finds scans only, and those of a thumbnail.
-    if (scans := jpeg.count(bytes((0xFF, _START_OF_SCAN)))) > _MAX_SCANS:
+    if (scans := _count_scans(jpeg)) > _MAX_SCANS:
         raise BadImage("unsupported", f"The JPEG has {scans} scans; at most {_MAX_SCANS} are taken")
     try:
         stored = simplejpeg.decode_jpeg(
@@ -104,6 +103,13 @@ def decode_gray(jpeg: bytes, *, max_bytes: int, max_pixels: int, shrink: int = 1
     except ValueError as error:
         raise BadImage("corrupt", f"The JPEG cannot be decoded: {error}") from error
     return upright(stored, header.orientation)
+
+
+def _count_scans(jpeg: bytes) -> int:
+    """Compressed data holds no 0xff that is not stuffed, so these are scans only, and those of a thumbnail."""
+    data = np.frombuffer(jpeg, np.uint8)
+    # Over 50 KB `bytes.count` takes five times as long.
+    return int(np.count_nonzero((data[:-1] == 0xFF) & (data[1:] == _START_OF_SCAN)))
 
 
 def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -20,8 +20,8 @@ LONGEST_FOLLOWED_S = 0.4
 SMALLEST_SHRUNK_PX = 64
 """A picture is not shrunk so far that its face is smaller."""
 
-_FACE_PX = 24
-_REACH_PX = 8  # a third of the face, in each direction
+_FACE_PX = 20
+_REACH_PX = 6  # a good quarter of the face, in each direction
 _SEARCHED_PX = _FACE_PX + 2 * _REACH_PX
 _LARGEST_STEP = 0.25  # of the face's size, from one frame to the next: a jump is the detector's to judge
 _LEAST_LIKENESS = 0.85  # a talking face stays above 0.95; a turned, nearer, covered or other one falls below
