@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 EXTENSION = "timeconv.link"
@@ -180,6 +181,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
         if self._listener is not None:
             self._listener.unblocked()
+
+    def handle_bytes(self, event: Frame) -> None:
+        """Hand a picture over, and drop it: the parser keeps its frame until the next one has come."""
+        super().handle_bytes(event)
+        event.data = b""
+
+    def handle_cont(self, event: Frame) -> None:
+        """The same of a message's later fragments."""
+        super().handle_cont(event)
+        event.data = b""
 
     def send_receive_event_to_app(self) -> None:
         """Hand a whole message to the listener; before there is one, to ASGI's queue."""

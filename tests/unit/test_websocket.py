@@ -1,6 +1,7 @@
 """service.websocket: how a connection ends, on a transport of the test's own."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -183,6 +184,26 @@ def test_an_end_does_not_wait() -> None:
         assert not pipe.is_reading_paused
         talk.over.set()
         await pipe.cut_off.wait()
+
+    run(test)
+
+
+@pytest.mark.parametrize("fragments", [1, 2])
+def test_a_message_handed_over_is_not_kept(fragments: int) -> None:
+    """A silent session does not hold its last picture: once it was handed over no frame has it."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        ear = Ear(talk.link)
+        picture = bytes(range(100)) * fragments
+        for index in range(fragments):
+            part, opcode = picture[index * 100 :][:100], Opcode.CONT if index else Opcode.BINARY
+            protocol.data_received(Frame(opcode, part, fin=index == fragments - 1).serialize(mask=True))
+        assert ear.heard == [picture]
+        held = [frame for frame in gc.get_objects() if isinstance(frame, Frame) and len(frame.data) >= 100]
+        assert held == []
+        talk.over.set()
+        pipe.abort()
 
     run(test)
 
