@@ -38,9 +38,7 @@ def face_alone(frames: int, side: int = 96) -> Iterator[NDArray[np.uint8]]:
 
 def encoded(frames: Iterable[NDArray[np.uint8]]) -> list[bytes]:
     """RGB frames as JPEGs, as cameras and browsers make them: colour at half the resolution."""
-    return [
-        simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=90, colorsubsampling="420") for frame in frames
-    ]
+    return [simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=90, colorsubsampling="420") for frame in frames]
 
 
 def there_and_back(clip: Sequence[bytes]) -> list[bytes]:

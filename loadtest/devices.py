@@ -1,4 +1,4 @@
-"""A device beside ONNX Runtime on the CPU, network by network: `python -m loadtest.devices --device openvino`.
+"""A device beside ONNX Runtime on the CPU in f32, network by network: `python -m loadtest.devices --device openvino`.
 
 Prints, for each network of the store, the time a window takes on both (milliseconds, one call at a time) at a few sizes
 of batch, and their ratio. The two are measured in turn, so that a busy moment of the machine meets both; the quickest
@@ -16,7 +16,7 @@ from service.inference.artifact import ModelStore
 from service.inference.batch import Runner
 from service.inference.device import CPU, Tuning, choose_device
 from service.inference.network import open_network
-from service.settings import Settings
+from service.settings import shipped_model_store
 from training.datasets import fer2013
 from training.evaluate import answer, evaluate
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="openvino")
     parser.add_argument("--precision", default="f32")
-    parser.add_argument("--store", type=Path, default=Settings.model_fields["model_store"].get_default())
+    parser.add_argument("--store", type=Path, default=shipped_model_store())
     parser.add_argument("--data", type=Path, help="fer2013.npz")
     options = parser.parse_args()
     faces = None if options.data is None else fer2013.load(options.data, fer2013.Split.PUBLIC)
@@ -37,13 +37,16 @@ def main() -> None:
     for artifact in ModelStore(options.store).artifacts("network"):
         opened = open_network(artifact, device, Tuning(), max_batch=max(SIZES))
         reference = open_network(artifact, CPU, Tuning(), max_batch=max(SIZES))
-        print(f"{artifact.spec} on {device.name} {device.precision}, at most {opened.differs or 0:.1e} from the CPU")
+        if opened.differs is None:
+            print(f"{artifact.spec} on {device.name}: there is no {device.precision} form of it")
+            continue
+        print(f"{artifact.spec} on {device.name} {device.precision}, at most {opened.differs:.1e} from the CPU")
         for size in SIZES:
             ours_s, theirs_s = times_s(opened.runner, reference.runner, size)
             ratio = ours_s / theirs_s
             print(f"  batch {size:2}: {ours_s * 1e3:.3f} ms a window, CPU {theirs_s * 1e3:.3f} ms, ratio {ratio:.2f}")
         if faces is not None:
-            for name, runner in ((device.name, opened.runner), ("cpu", reference.runner)):
+            for name, runner in ((f"{device.name} {device.precision}", opened.runner), ("cpu f32", reference.runner)):
                 scores = evaluate(runner, faces)["deduplicated"]
                 print(f"  {name}: FER+ accuracy {scores.ferplus_accuracy:.4f}, mean recall {scores.mean_recall:.4f}")
             difference = np.abs(answer(opened.runner, faces.images) - answer(reference.runner, faces.images)).max()

@@ -51,7 +51,7 @@ def _examine_network(artifact: Artifact, device: Device, tuning: Tuning) -> Iter
     yield "default", f"{artifact.spec}, sha256 {artifact.manifest.sha256[:12]}, as its manifest says"
     if opened.differs is not None:
         yield "options", ", ".join(f"{name}={value}" for name, value in opened.options.items())
-        yield "parity", f"answers on {device.name} differ from the CPU's by at most {opened.differs:.1e}"
+        yield "parity", f"answers on {device.name} differ from the CPU's in f32 by at most {opened.differs:.1e}"
     per = "a core" if device.parallel else "in all"
     for size in _BATCHES:
         per_window_s = _seconds_per_window(opened.runner, size)

@@ -16,7 +16,7 @@ PREFIX = "TIMECONV_"
 MOST_WORKERS = 256
 
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "int8"]
 DetectorName = Literal["blazeface", "haar", "yunet"]
 
 
@@ -53,7 +53,11 @@ class Settings(BaseSettings):
     device: DeviceName = Field(
         "auto", description="Where the network runs; `auto` is `cuda`, or else the CPU, with a warning."
     )
-    precision: Precision = Field("f32", description="Arithmetic of the network; `bf16` with `device=openvino` only.")
+    precision: Precision = Field(
+        "f32",
+        description="Arithmetic of networks: `int8` with `device=cpu`, where the network has that form; `bf16` with "
+        "`device=openvino`.",
+    )
     gpu_mem_limit_mb: int = Field(
         2048, ge=64, le=1_048_576, description="Most GPU memory for one network's buffers; TensorRT: at one batch size."
     )

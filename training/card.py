@@ -49,6 +49,11 @@ NOTES = {
     ),
     "timeconv-mini-xception": "- It names next to no face of disgust.\n",
 }
+INT8 = (
+    "| int8 | `{file}`, for `TIMECONV_PRECISION=int8`: FER+ accuracy {scores[ferplus_accuracy_int8]:.3f} for "
+    "{scores[ferplus_accuracy_float32]:.3f} (PublicTest, de-duplicated), ECE {scores[ece_int8]:.3f} for "
+    "{scores[ece_float32]:.3f}; a probability differs by up to {scores[differs]:.2f} |\n"
+)
 ONE_FRAME = "It sees one frame, the last of a window: what came before is not read.\n- "
 STILLS = (
     "Its motion was made from stills: windows are one picture moved, lit and disturbed. It has seen no real face that\n"
@@ -78,6 +83,7 @@ def card(described: manifest.Manifest) -> str:
         | prose
         | {
             "lead": prose["lead"].format(frames=LAST_FRAME if one_frame else FIVE_FRAMES),
+            "int8_row": INT8.format_map(described["int8"]) if "int8" in described else "",
             "notes": NOTES.get(described["name"], ""),
             "labels": ", ".join(described["labels"]),
             "certain": described["scores"]["certain"],

@@ -38,6 +38,11 @@ def open_model(folder: Path) -> Model:
     file = folder / described["file"]
     if manifest.digest(file) != described["sha256"]:
         raise ValueError(f"{file} is not the file that {manifest.NAME} describes")
+    return open_file(file)
+
+
+def open_file(file: Path) -> Model:
+    """Open an ONNX file on the CPU."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
     def run(windows: NDArray[np.uint8]) -> NDArray[np.float32]:

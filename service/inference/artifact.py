@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from service.errors import ModelDamaged, UnknownModel
 
@@ -34,11 +35,18 @@ class Crop(Struct, frozen=True):
     dy: float
 
 
+class ModelFile(Struct, frozen=True):
+    """Another form of a model."""
+
+    file: str
+    sha256: str
+
+
 class NetworkManifest(Struct, frozen=True, kw_only=True, tag_field="kind", tag="network"):
     """An emotion network.
 
     ``uncertain_below``: a winner of less probability is called uncertain. ``learnt_from``: the training data; a network
-    that has seen no person is not ``for_people``, and nothing it says is certain.
+    that has seen no person is not ``for_people``, and nothing it says is certain. ``int8``: the same network quantised.
     """
 
     name: str
@@ -53,6 +61,7 @@ class NetworkManifest(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     crop: dict[str, Crop]
     learnt_from: str
     for_people: bool
+    int8: ModelFile | None = None
     parameters: dict[str, int] = {}
     scores: dict[str, Any] = {}
 
@@ -85,6 +94,14 @@ class Artifact(Struct, frozen=True):
     def spec(self) -> str:
         """``name@version``."""
         return f"{self.manifest.name}@{self.manifest.version}"
+
+    @property
+    def int8(self) -> "Artifact | None":
+        """The same network with numbers of 8 bits, if there is one."""
+        manifest = self.manifest
+        if not isinstance(manifest, NetworkManifest) or manifest.int8 is None:
+            return None
+        return Artifact(replace(manifest, file=manifest.int8.file, sha256=manifest.int8.sha256), self.folder)
 
     def read(self) -> bytes:
         """The model file, checked.

@@ -40,6 +40,7 @@ class Device:
 
 
 CPU = Device("cpu", (CPU_PROVIDER,))
+_ONLY_DEVICE: dict[Precision, DeviceName] = {"bf16": "openvino", "int8": "cpu"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,10 @@ def choose_device(wanted: DeviceName, precision: Precision = "f32") -> Device:
         DeviceUnavailable: it was asked for by name and cannot be had, or not in ``precision``; the message names what
             is missing.
     """
-    if precision != "f32" and wanted != "openvino":
-        raise DeviceUnavailable(f"precision={precision} is for device=openvino only, not for device={wanted}")
+    if precision != "f32" and wanted != (only := _ONLY_DEVICE[precision]):
+        raise DeviceUnavailable(f"precision={precision} is for device={only} only, not for device={wanted}")
     if wanted == "cpu":
-        return CPU
+        return Device("cpu", (CPU_PROVIDER,), precision=precision)
     if wanted == "openvino":
         _require(wanted, missing_for_openvino())
         return Device("openvino", (), precision=precision)

@@ -100,7 +100,9 @@ class Networks:
             opened.runner, (FRAMES, CROP_SIDE, CROP_SIDE), limit=self._max_batch, budget_s=self._batch_budget_s
         )
         self._open_lane(artifact.spec, opened.runner, batch)
-        log.info("Loaded %s on %s, batches up to %d%s", artifact.spec, self.device.name, batch, _parity(opened))
+        log.info("Loaded %s on %s%s, batches up to %d", artifact.spec, self.device.name, _parity(opened), batch)
+        if self.device.precision == "int8" and artifact.int8 is None:
+            log.info("%s has no int8 form and runs in f32", artifact.spec)
         loaded = LoadedNetwork(
             name=manifest.name,
             version=manifest.version,
@@ -117,4 +119,5 @@ class Networks:
 
 
 def _parity(opened: OpenNetwork) -> str:
-    return "" if opened.differs is None else f", at most {opened.differs:.1e} from the CPU's answers"
+    said = "".join(f" ({name}={value})" for name, value in opened.options.items() if name == "precision")
+    return said if opened.differs is None else f"{said}, at most {opened.differs:.1e} from the CPU's answers in f32"

@@ -21,6 +21,10 @@ COARSE_PARITY_LIMIT = 0.05
 """The same where numbers keep fewer bits: bf16 (8 of 24; 0.02 was seen), and the TF32 (11) that TensorRT may take.
 What bf16 costs in accuracy is in docs/benchmarks.md."""
 
+INT8_PARITY_LIMIT = 0.1
+"""And of a quantised network, on windows of noise, where 0.046 was seen: enough to find a processor that sums up
+otherwise. On a single face it may be more (0.18); what it costs over many is in docs/benchmarks.md."""
+
 _CHECKS = 3
 """Batches of each size: a captured graph that answers its first windows for ever is right the first time."""
 
@@ -42,9 +46,13 @@ def open_network(artifact: Artifact, device: Device, tuning: Tuning, *, max_batc
         DeviceUnavailable: the device does not run it, or does not answer as the CPU does.
     """
     reference = OnnxNetwork(artifact, CPU)
-    if device.name == "cpu":
-        return OpenNetwork(reference, {})
     sizes = batch_sizes(max_batch)
+    if device.name == "cpu":
+        if device.precision != "int8" or artifact.int8 is None:
+            return OpenNetwork(reference, {})
+        quantized = OnnxNetwork(artifact.int8, CPU)
+        differs = require_parity(quantized, reference, sizes, INT8_PARITY_LIMIT, "cpu in int8")
+        return OpenNetwork(quantized, {"precision": "int8"}, differs)
     network: GpuNetwork | OpenVinoNetwork
     if device.name == "openvino":
         network = OpenVinoNetwork(artifact, workers=tuning.workers, precision=device.precision)

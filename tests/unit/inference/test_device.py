@@ -16,7 +16,7 @@ from service.inference.device import (
     missing_for_openvino,
     missing_for_tensorrt,
 )
-from service.settings import DeviceName
+from service.settings import DeviceName, Precision
 
 MISSING = missing_for_cuda()
 MISSING_FOR_TENSORRT = missing_for_tensorrt()
@@ -76,11 +76,22 @@ def test_tensorrt() -> None:
     assert choose_device("tensorrt") == Device("tensorrt", (TENSORRT_PROVIDER, CUDA_PROVIDER))
 
 
-@pytest.mark.parametrize("wanted", ["auto", "cpu", "cuda", "tensorrt"])
-def test_bf16_elsewhere(wanted: DeviceName) -> None:
+@pytest.mark.parametrize(
+    ("precision", "only", "wanted"),
+    [
+        *[("bf16", "openvino", wanted) for wanted in ("auto", "cpu", "cuda", "tensorrt")],
+        *[("int8", "cpu", wanted) for wanted in ("auto", "openvino", "cuda", "tensorrt")],
+    ],
+)
+def test_a_precision_elsewhere(precision: Precision, only: DeviceName, wanted: DeviceName) -> None:
     """A precision that a device does not have is refused, not ignored."""
-    with pytest.raises(DeviceUnavailable, match=f"precision=bf16 is for device=openvino only, not for device={wanted}"):
-        choose_device(wanted, "bf16")
+    with pytest.raises(DeviceUnavailable, match=f"precision={precision} is for device={only} only, not for .*{wanted}"):
+        choose_device(wanted, precision)
+
+
+def test_int8() -> None:
+    """The CPU takes networks in int8 when asked."""
+    assert choose_device("cpu", "int8") == Device("cpu", (CPU_PROVIDER,), precision="int8")
 
 
 @pytest.mark.parametrize(

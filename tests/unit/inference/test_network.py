@@ -1,16 +1,26 @@
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.errors import DeviceUnavailable, RunnerFailed
+from service.errors import DeviceUnavailable, ModelDamaged, RunnerFailed
 from service.inference.artifact import ModelStore
-from service.inference.device import CPU, Tuning
-from service.inference.network import COARSE_PARITY_LIMIT, PARITY_LIMIT, open_network, require_parity
+from service.inference.device import CPU, Tuning, choose_device
+from service.inference.network import (
+    COARSE_PARITY_LIMIT,
+    INT8_PARITY_LIMIT,
+    PARITY_LIMIT,
+    open_network,
+    require_parity,
+)
 from service.inference.runner import OnnxNetwork
 from service.settings import shipped_model_store
 from tests.fakes import echo_runner
+
+STORE = ModelStore(shipped_model_store())
 
 
 class Device:
@@ -36,10 +46,37 @@ def off_by(amount: float) -> Callable[[NDArray[np.float32], int], object]:
 
 def test_cpu() -> None:
     """The CPU is what others are held against, so it is not compared."""
-    found = ModelStore(shipped_model_store()).find("timeconv-mini-xception", "network")
+    found = STORE.find("timeconv-mini-xception", "network")
     opened = open_network(found, CPU, Tuning(), max_batch=8)
     assert isinstance(opened.runner, OnnxNetwork)
     assert (opened.options, opened.differs) == ({}, None)
+
+
+class TestInt8:
+    def test_network_that_has_it(self) -> None:
+        """In int8 the quantised file answers, near the other but not the same, and says how near."""
+        found = STORE.find("timeconv-resnet20", "network")
+        opened = open_network(found, choose_device("cpu", "int8"), Tuning(), max_batch=8)
+        windows = np.random.default_rng(1).integers(0, 256, (4, 5, 48, 48), np.uint8)
+        assert found.int8 is not None
+        np.testing.assert_array_equal(opened.runner(windows), OnnxNetwork(found.int8, CPU)(windows))
+        assert opened.differs is not None
+        assert 0 < opened.differs < INT8_PARITY_LIMIT
+
+    def test_network_without(self) -> None:
+        """A network that has no such form runs in f32."""
+        found = STORE.find("timeconv-mini-xception", "network")
+        opened = open_network(found, choose_device("cpu", "int8"), Tuning(), max_batch=8)
+        assert (found.int8, opened.options, opened.differs) == (None, {}, None)
+
+    def test_damaged(self, tmp_path: Path) -> None:
+        """A quantised file that is not the manifest's is refused."""
+        folder = tmp_path / "timeconv-resnet20" / "1"
+        shutil.copytree(STORE.find("timeconv-resnet20", "network").folder, folder)
+        (folder / "model.int8.onnx").write_bytes(b"other")
+        found = ModelStore(tmp_path).find("timeconv-resnet20", "network")
+        with pytest.raises(ModelDamaged, match=r"sha256 of model\.int8\.onnx"):
+            open_network(found, choose_device("cpu", "int8"), Tuning(), max_batch=8)
 
 
 class TestRequireParity:
