@@ -7,7 +7,8 @@ The JSON (``schema`` is ``timeconv.load/1``; a change that a reader would trip o
 - ``points``: one for each load, from the lightest on, as `loadtest.figures.Point`. Times are in milliseconds, rates in
   frames (``rest``: calls) per second, memory in bytes.
 - ``failures``: for each point, why it does not meet the thresholds; all empty where it does.
-- ``ramp``: whether the loads are those of a search. ``capacity``: scale, frames/s and p99 of its result, or null.
+- ``ramp``: whether the loads are those of a search. ``capacity``: scale, frames/s and p99 of its result, and whether
+  it is only a least one (``at_least``: no higher load failed), or null.
 - ``knee``: frames/s of the judged group from which on latency rises faster than load, or null.
 - ``passed``: whether the exit status was 0.
 """
@@ -65,6 +66,11 @@ class Report:
         return next((point for point in self.points if point.scale == self.best), None)
 
     @property
+    def is_exhausted(self) -> bool:
+        """Whether a higher load than the capacity was tried, and failed: else it is only the highest that was tried."""
+        return any(self.best is not None and point.scale > self.best for point in self.points)
+
+    @property
     def knee(self) -> float | None:
         """The knee of the judged group's 99th percentile over its load, in frames/s offered."""
         answered = [point.judged for point in self.points if point.judged.latency_ms.p99 is not None]
@@ -91,6 +97,7 @@ def as_json(report: Report) -> str:
             "scale": capacity.scale,
             "frames_per_s": capacity.judged.offered_per_s,
             "p99_ms": capacity.judged.latency_ms.p99,
+            "at_least": not report.is_exhausted,
         },
         "knee": report.knee,
         "passed": report.passed,

@@ -52,7 +52,7 @@ def verdict(report: Report) -> list[str]:
         for reason in (*(point.discrepancies if report.is_ramp else reasons), *_doubts(point))
     ]
     if report.is_ramp:
-        said.append(_capacity(report.capacity))
+        said.append(_capacity(report.capacity, is_exhausted=report.is_exhausted))
     if report.knee is not None:
         said.append(f"Knee of the 99th percentile: {report.knee:.1f} frames/s")
     return [*said, "Passed" if report.passed else "FAILED"]
@@ -72,10 +72,11 @@ def _figures(figures: GroupFigures, echo: GroupFigures | None) -> list[str]:
     ]
 
 
-def _capacity(point: Point | None) -> str:
+def _capacity(point: Point | None, *, is_exhausted: bool) -> str:
     if point is None:
         return "No load met the thresholds"
-    return f"Capacity: {point.judged.offered_per_s:.1f} frames/s ({point.scale:.3g} times the load given)"
+    at_least = "" if is_exhausted else "at least "
+    return f"Capacity: {at_least}{point.judged.offered_per_s:.1f} frames/s ({point.scale:.3g} times the load given)"
 
 
 def _doubts(point: Point) -> Iterable[str]:

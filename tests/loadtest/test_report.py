@@ -76,6 +76,10 @@ def test_a_ramp_passes_if_one_load_does() -> None:
     assert found.passed
     assert found.capacity is SWEEP[1]
     assert "Capacity: 40.0 frames/s (2 times the load given)" in verdict(found)
+    assert json.loads(as_json(found))["capacity"]["at_least"] is False
+    unbounded = report(SWEEP[:2], is_ramp=True, best=2.0)
+    assert "Capacity: at least 40.0 frames/s (2 times the load given)" in verdict(unbounded)
+    assert json.loads(as_json(unbounded))["capacity"]["at_least"] is True
     assert not report(is_ramp=True, best=None).passed
     lost = (point(figures(10)), point(figures(10), 2.0, discrepancies=("a frame is missing",)))
     assert not report(lost, is_ramp=True, best=1.0).passed
