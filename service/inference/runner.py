@@ -22,9 +22,10 @@ WINDOW_SHAPE = (FRAMES, CROP_SIDE, CROP_SIDE)
 _ORT_DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 _WARM_RUNS = 3
 _RUNS_IN_TURN = 5
-_HANDLING_S = 0.0001
-"""What a batch costs beside the network: a lock, an array, a wake-up."""
-_NEXT_TO = 1.15
+_HANDLING_S = 0.0006
+"""What a batch costs beside the network: a wake-up of the event loop, locks, and a network and an interpreter that find
+the caches full of each other. By the CPU time of the service at 1, 2, 4 and 8 windows a batch (docs/benchmarks.md)."""
+_NEXT_TO = 1.1
 
 
 def open_session(content: bytes, providers: Sequence[Provider]) -> ort.InferenceSession:

@@ -10,10 +10,12 @@ There are two kinds of work. A *turn* takes one frame of a source (a session, a 
 - when a full batch waits, or
 - when the oldest window has waited for ``hold_s``,
 
-and else the next frame. So windows leave together exactly when workers are busy anyway. The obvious rule, windows
-first, would make every batch at saturation a batch of one: the worker that made a window would always take it itself.
+and else the next frame. So windows leave together exactly when workers are busy anyway; workers that are free share
+what waits. The obvious rule, windows first, would make every batch at saturation a batch of one: the worker that made a
+window would always take it itself.
 """
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -151,7 +153,9 @@ class _Lane:
         waiting = (item for queue in self.waiting.values() for item in self._own(queue))
         return next(islice(waiting, self.max_batch - 1, None), None) is not None
 
-    def take(self, now_s: float) -> tuple[list[WindowItem], list[WindowItem], OrderedDict[Hashable, _Queue]]:
+    def take(
+        self, now_s: float, most_keys: int
+    ) -> tuple[list[WindowItem], list[WindowItem], OrderedDict[Hashable, _Queue]]:
         """Up to a batch of items, keys in turn, the expired ones met on the way, and the queues they are of.
 
         A key takes its next turn once the batch is done, so that no two batches hold it.
@@ -159,7 +163,7 @@ class _Lane:
         items: list[WindowItem] = []
         expired: list[WindowItem] = []
         taken: OrderedDict[Hashable, _Queue] = OrderedDict()
-        while self.waiting and len(items) < self.max_batch:
+        while self.waiting and len(items) < self.max_batch and len(taken) < most_keys:
             key, queue = self.waiting.popitem(last=False)
             taken[key] = queue
             self._take_one(queue, now_s, items, expired)
@@ -271,15 +275,15 @@ class Scheduler:
         self._waiting_windows -= len(queue.items)
         return list(queue.items)
 
-    def next(self, now_s: float) -> Work | None:
-        """What a free worker does now; None when there is nothing to do."""
+    def next(self, now_s: float, others: int = 0) -> Work | None:
+        """What a free worker does now, while as many ``others`` are free; None when there is nothing to do."""
         oldest: tuple[float, _Lane, BatchReason] | None = None
         for lane in self._lanes.values():
             if lane.may_run and (reason := self._batch_reason(lane, now_s)) is not None:
                 since_s = next(iter(lane.waiting.values())).since_s
                 if oldest is None or since_s < oldest[0]:
                     oldest = since_s, lane, reason
-        return self._turn() if oldest is None else self._batch(*oldest[1:], now_s)
+        return self._turn() if oldest is None else self._batch(*oldest[1:], now_s, others)
 
     def done(self, work: Work, now_s: float) -> None:
         """A worker finished what `next` gave it."""
@@ -320,8 +324,10 @@ class Scheduler:
         oldest = next(iter(lane.waiting.values()))
         return "held" if now_s - oldest.since_s >= self._hold_s else None
 
-    def _batch(self, lane: _Lane, reason: BatchReason, now_s: float) -> Batch:
-        items, expired, taken = lane.take(now_s)
+    def _batch(self, lane: _Lane, reason: BatchReason, now_s: float, others: int) -> Batch:
+        # One large batch would take longer than several small ones side by side.
+        share = math.ceil(len(lane.waiting) / (1 + others)) if lane.parallel else len(lane.waiting)
+        items, expired, taken = lane.take(now_s, share)
         lane.running += 1
         self._waiting_windows -= len(items) + len(expired)
         self._running_keys.update(item.key for item in items)

@@ -169,7 +169,7 @@ class WorkerPool:
             self._hand_over(worker)
             while not self._closing:
                 now_s = self._clock()
-                if (work := self._scheduler.next(now_s)) is not None:
+                if (work := self._scheduler.next(now_s, self._idle)) is not None:
                     worker.since_s, worker.work = now_s, work
                     if self._idle and self._scheduler.has_work:
                         self._changed.notify()
