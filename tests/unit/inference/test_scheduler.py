@@ -71,6 +71,25 @@ def test_a_batch_has_its_largest_size(scheduler: Scheduler, box: Letterbox) -> N
     assert (keys(scheduler.next(0.0)), keys(scheduler.next(0.0))) == (list("abcd"), list("ef"))
 
 
+def test_workers_that_are_free_share_what_waits(scheduler: Scheduler, box: Letterbox) -> None:
+    """Three windows and two free workers: two windows leave, then one, side by side."""
+    submit(scheduler, box.item("a"), box.item("b"), box.item("c"))
+    assert (keys(scheduler.next(0.0, others=1)), keys(scheduler.next(0.0))) == (["a", "b"], ["c"])
+
+
+def test_one_key_is_not_shared(scheduler: Scheduler, box: Letterbox) -> None:
+    """The windows of one key stay together, for no other worker may run them meanwhile."""
+    submit(scheduler, box.item("a"), box.item("a"), box.item("b"))
+    assert keys(scheduler.next(0.0, others=1)) == ["a", "a"]
+
+
+def test_a_device_for_one_batch_is_not_shared(scheduler: Scheduler, box: Letterbox) -> None:
+    """A lane that runs one batch at a time gives the free worker all that waits."""
+    scheduler.add_lane("fake@1", echo_runner, max_batch=4, parallel=False)
+    submit(scheduler, box.item("a"), box.item("b"), box.item("c"))
+    assert keys(scheduler.next(0.0, others=1)) == ["a", "b", "c"]
+
+
 def test_a_frame_goes_before_a_batch_that_is_not_full(scheduler: Scheduler, box: Letterbox) -> None:
     """While frames wait, a worker takes one more rather than run a batch that could still grow."""
     submit(scheduler, box.item("a"))

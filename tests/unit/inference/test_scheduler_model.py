@@ -71,9 +71,9 @@ class Schedule(RuleBasedStateMachine):
     def frames_come(self, count: int) -> None:
         self.scheduler.ready(ScriptedSource(*[None] * count), "stream")
 
-    @rule()
-    def take(self) -> None:
-        self.step()
+    @rule(others=st.integers(0, 3))
+    def take(self, others: int) -> None:
+        self.step(others)
 
     @rule(which=st.integers(0, 10))
     def finish(self, which: int) -> None:
@@ -112,9 +112,9 @@ class Schedule(RuleBasedStateMachine):
         assert (self.scheduler.waiting_windows, self.scheduler.waiting_turns, self.book.waiting) == (0, 0, [])
         assert self.book.ends.total() == len(self.submitted)
 
-    def step(self) -> bool:
-        """A worker asks for work; whether it got some."""
-        work = self.scheduler.next(self.now_s)
+    def step(self, others: int = 0) -> bool:
+        """A worker asks for work while ``others`` are free; whether it got some."""
+        work = self.scheduler.next(self.now_s, others)
         if work is None:
             batches = [work for work in self.at_work if isinstance(work, Batch)]
             running = {item.key for work in batches for item in work.items}
