@@ -50,7 +50,7 @@ def _latency_over_load(axes: Axes, points: Sequence[Point], knee: float | None, 
         axes.axvline(knee, color="tab:gray", linestyle=":", label=f"knee, {knee:.0f} frames/s")
     if capacity is not None:
         offered_per_s = capacity.judged.offered_per_s
-        axes.axvline(offered_per_s, color="tab:green", label=f"capacity, {offered_per_s:.0f} frames/s")
+        axes.axvline(offered_per_s, color="tab:green", label=f"capacity as far as found, {offered_per_s:.0f} frames/s")
     axes.set(xlabel="frames/s offered", ylabel="ms from when a frame was due", yscale="log")
     _plain_numbers(axes)
 

@@ -94,7 +94,7 @@ def stream(
     csv: Annotated[Path | None, typer.Option(help="Write one row a frame to this file.")] = None,
     model: Annotated[str, typer.Option(help="Network, name or name@version.")] = "",
     region: Annotated[Region, typer.Option(help="detect, or whole for frames cropped to the face.")] = Region.DETECT,
-    stride: Annotated[int, typer.Option(help="The window takes every so manieth frame, 1 to 5.")] = 1,
+    stride: Annotated[int, typer.Option(help="The window takes one of so many frames, 1 to 5.")] = 1,
     quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 92,
     max_age_ms: Annotated[int | None, typer.Option(help="Frames older than this are not answered.")] = None,
     *,

@@ -48,7 +48,11 @@ def examine(settings: Settings) -> Iterator[tuple[str, str]]:
 def _examine_network(artifact: Artifact, device: Device, tuning: Tuning) -> Iterator[tuple[str, str]]:
     assert isinstance(artifact.manifest, NetworkManifest)
     opened = open_network(artifact, device, tuning, max_batch=max(_BATCHES))
-    yield "default", f"{artifact.spec}, sha256 {artifact.manifest.sha256[:12]}, as its manifest says"
+    file = artifact.int8 if opened.options.get("precision") == "int8" else artifact
+    assert file is not None
+    yield "default", f"{artifact.spec}, {file.manifest.file}, sha256 {file.manifest.sha256[:12]}, as its manifest says"
+    if device.precision == "int8" and file is artifact:
+        yield "precision", f"{artifact.spec} has no int8 form and runs in f32"
     if opened.differs is not None:
         yield "options", ", ".join(f"{name}={value}" for name, value in opened.options.items())
         yield "parity", f"answers on {device.name} differ from the CPU's in f32 by at most {opened.differs:.1e}"

@@ -187,6 +187,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_bytes(event)
         event.data = b""
 
+    def handle_text(self, event: Frame) -> None:
+        """The same of a text."""
+        super().handle_text(event)
+        event.data = b""
+
     def handle_cont(self, event: Frame) -> None:
         """The same of a message's later fragments."""
         super().handle_cont(event)

@@ -39,7 +39,7 @@ class SessionOptions(TypedDict, total=False):
             (files).
         timestamps: send a capture time with each frame; ages, gaps and stride then go by it.
         max_age_ms: a frame older than this is not worth an answer; only with ``latest``.
-        stride: the window takes every so manieth frame, 1..5.
+        stride: the window takes one of so many frames, 1..5.
         faces: how many faces to follow, 1..8.
         smoothing_ms: time constant of the smoothed probabilities, 0..5000.
     """

@@ -33,6 +33,7 @@ async def readyz(request: Request) -> JSONResponse:
         "ready": ready,
         "model": engine.default.lane,
         "device": device.name,
+        "precision": device.precision,
         "detector": engine.look.detector.name,
         "warnings": [warning for warning in warnings if warning is not None],
     }

@@ -64,7 +64,9 @@ def choose_device(wanted: DeviceName, precision: Precision = "f32") -> Device:
             is missing.
     """
     if precision != "f32" and wanted != (only := _ONLY_DEVICE[precision]):
-        raise DeviceUnavailable(f"precision={precision} is for device={only} only, not for device={wanted}")
+        raise DeviceUnavailable(
+            f"precision={precision} is for device={only} only, not for device={wanted}: set TIMECONV_DEVICE={only}"
+        )
     if wanted == "cpu":
         return Device("cpu", (CPU_PROVIDER,), precision=precision)
     if wanted == "openvino":

@@ -102,7 +102,7 @@ class Networks:
         self._open_lane(artifact.spec, opened.runner, batch)
         log.info("Loaded %s on %s%s, batches up to %d", artifact.spec, self.device.name, _parity(opened), batch)
         if self.device.precision == "int8" and artifact.int8 is None:
-            log.info("%s has no int8 form and runs in f32", artifact.spec)
+            log.warning("%s has no int8 form and runs in f32", artifact.spec)
         loaded = LoadedNetwork(
             name=manifest.name,
             version=manifest.version,

@@ -25,7 +25,7 @@ _RUNS_IN_TURN = 5
 _HANDLING_S = 0.0006
 """What a batch costs beside the network: a wake-up of the event loop, locks, and a network and an interpreter that find
 the caches full of each other. By the CPU time of the service at 1, 2, 4 and 8 windows a batch (docs/benchmarks.md)."""
-_NEXT_TO = 1.1
+_NEXT_TO = 1.05
 
 
 def open_session(content: bytes, providers: Sequence[Provider]) -> ort.InferenceSession:

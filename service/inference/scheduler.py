@@ -325,9 +325,9 @@ class Scheduler:
         return "held" if now_s - oldest.since_s >= self._hold_s else None
 
     def _batch(self, lane: _Lane, reason: BatchReason, now_s: float, others: int) -> Batch:
-        # One large batch would take longer than several small ones side by side.
-        share = math.ceil(len(lane.waiting) / (1 + others)) if lane.parallel else len(lane.waiting)
-        items, expired, taken = lane.take(now_s, share)
+        # With nothing else to do, small batches side by side are done sooner than one large one.
+        sharing = others if lane.parallel and reason == "idle" else 0
+        items, expired, taken = lane.take(now_s, most_keys=math.ceil(len(lane.waiting) / (1 + sharing)))
         lane.running += 1
         self._waiting_windows -= len(items) + len(expired)
         self._running_keys.update(item.key for item in items)

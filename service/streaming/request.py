@@ -23,7 +23,7 @@ class StreamRequest:
         every: as fast as it is answered, dropping nothing; else at the clip's own speed, newest frame first.
         model: ``name`` or ``name@version``; empty for the service's default.
         region: look for a face, or take the whole picture as the crop.
-        stride: the window takes every so manieth frame.
+        stride: the window takes one of so many frames.
         quality: of the JPEGs, 1..100.
         max_age_ms: frames older than this are not worth an answer; not with ``every``.
         quiet: no line per frame.

@@ -62,7 +62,9 @@ class Metrics:
         self._refused = self._counter("timeconv_refused", "Requests and upgrades refused, by error code.", ["code"])
         self._predictions = self._counter("timeconv_predict_requests", "REST predictions by outcome.", ["outcome"])
         self._fallback = self._gauge("timeconv_device_fallback", "1 if device=auto found no usable GPU.")
-        self._device = self._gauge("timeconv_device_info", "The device that networks run on; always 1.", ["device"])
+        self._device = self._gauge(
+            "timeconv_device_info", "The device that networks run on; always 1.", ["device", "precision"]
+        )
         self._gauge("timeconv_build_info", "Version of the service; always 1.", ["version"]).labels(__version__).set(1)
         ProcessCollector(registry=self.registry)
         PlatformInfo(registry=self.registry)
@@ -122,7 +124,7 @@ class Metrics:
 
     def device_chosen(self, device: Device) -> None:
         """The networks run on ``device``."""
-        self._device.labels(device.name).set(1)
+        self._device.labels(device.name, device.precision).set(1)
         self._fallback.set(device.fallback is not None)
 
     # Gauges that are read when they are scraped

@@ -188,19 +188,20 @@ def test_an_end_does_not_wait() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("kind", [Opcode.BINARY, Opcode.TEXT])
 @pytest.mark.parametrize("fragments", [1, 2])
-def test_a_message_handed_over_is_not_kept(fragments: int) -> None:
-    """A silent session does not hold its last picture: once it was handed over no frame has it."""
+def test_a_message_handed_over_is_not_kept(fragments: int, kind: Opcode) -> None:
+    """A silent session does not hold its last message: once it was handed over no frame has it."""
 
     async def test() -> None:
         protocol, pipe, talk = await talking()
         ear = Ear(talk.link)
         picture = b"kept?" * 20 * fragments
         for index in range(fragments):
-            part, opcode = picture[index * 100 :][:100], Opcode.CONT if index else Opcode.BINARY
+            part, opcode = picture[index * 100 :][:100], Opcode.CONT if index else kind
             protocol.data_received(Frame(opcode, part, fin=index == fragments - 1).serialize(mask=True))
-        assert ear.heard == [picture]
-        held = [frame for frame in gc.get_objects() if isinstance(frame, Frame) and b"kept?" in bytes(frame.data)]
+        assert ear.heard == [picture if kind is Opcode.BINARY else picture.decode()]
+        held = [frame for frame in gc.get_objects() if type(frame) is Frame and b"kept?" in bytes(frame.data)]
         assert held == []
         talk.over.set()
         pipe.abort()

@@ -213,15 +213,21 @@ class TestWorthwhileBatch:
         ("call_ms", "window_ms", "batch"),
         [
             pytest.param(0.0, 20.0, 1, id="a window costs the same in any batch"),
-            pytest.param(0.0, 1.5, 4, id="so it does, but is quick: to handle a batch costs too"),
+            pytest.param(0.0, 1.5, 8, id="so it does, but is quick: to handle a batch costs too"),
             pytest.param(0.02, 0.19, 16, id="a window of a fifth of a millisecond"),
             pytest.param(1.0, 0.1, 16, id="a call like ten windows"),
         ],
     )
     def test_no_larger_than_is_worth_it(self, call_ms: float, window_ms: float, batch: int) -> None:
-        """The smallest batch at which a window costs at most 10 % more than in the batch where it costs least."""
+        """The smallest batch at which a window costs at most 5 % more than in the batch where it costs least."""
         runner = Timed(call_ms, window_ms)
         assert worthwhile_batch(runner, (5, 48, 48), limit=16, budget_s=3600, clock=runner.clock) == batch
+
+    @pytest.mark.parametrize("window_ms", [1.3, 1.5, 1.7, 2.0, 2.4])
+    def test_a_slow_minute(self, window_ms: float) -> None:
+        """With the settings as they come a network like ResNet20 gets four, however fast the machine is just then."""
+        runner = Timed(0.0, window_ms)
+        assert worthwhile_batch(runner, (5, 48, 48), limit=8, budget_s=0.01, clock=runner.clock) == 4
 
     def test_within_the_time(self) -> None:
         """A batch that takes too long is none, and no larger one is tried."""
