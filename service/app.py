@@ -5,11 +5,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service import __version__
-from service.api import health, models, page, predict, problems, stream
+from service.api import entry, health, models, page, predict, problems, stream, tokens
 from service.engine import Engine, open_engine
 from service.settings import Settings
 
@@ -49,8 +49,20 @@ def create_app(engine: Engine) -> FastAPI:
     )
     app.state.engine = engine
     problems.install(app)
-    for part in (health, models, predict, stream, page):
+    entry.install(app, engine.settings.allowed_origins)
+    for part in (models, predict):
+        app.include_router(part.router, dependencies=[Depends(entry.admit)], responses=entry.RESPONSES)
+    for part in (tokens, stream, page, *(() if engine.settings.ops_port else (health,))):
         app.include_router(part.router)
     # The types of msgspec, which FastAPI does not know, into the OpenAPI document, which it caches.
     app.openapi().setdefault("components", {}).setdefault("schemas", {}).update(predict.COMPONENTS)
+    return app
+
+
+def create_ops_app(engine: Engine) -> FastAPI:
+    """Health and metrics alone, for a port that the world does not see."""
+    app = FastAPI(title="TimeConv operations", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.engine = engine
+    problems.install(app)
+    app.include_router(health.router)
     return app

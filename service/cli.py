@@ -1,4 +1,4 @@
-"""The command ``timeconv``: serve, doctor, stream, models."""
+"""The command ``timeconv``: serve, key, doctor, stream, models."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from service import __version__
 from service.errors import TimeConvError
-from service.settings import Settings, unknown_variables
+from service.settings import SECRETS, Settings, unknown_variables
 
 if TYPE_CHECKING:
     from service.inference.artifact import NetworkManifest
@@ -51,7 +51,7 @@ def read_settings(**given: object) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # pydantic checks them
     except ValidationError as error:
         reasons = "; ".join(
-            f"{name} (TIMECONV_{name.upper()}): {item['msg']}, not {item['input']!r}"
+            f"{name} (TIMECONV_{name.upper()}): {item['msg']}" + ("" if name in SECRETS else f", not {item['input']!r}")
             for item in error.errors()
             for name in ("_".join(map(str, item["loc"])),)
         )
@@ -88,9 +88,22 @@ def serve(
 
 
 @app.command()
+def key(name: Annotated[str, typer.Argument(help="What to call it in logs: letters, digits, - and _.")]) -> None:
+    """Make an API key: prints it once, and the line that lets it in, for the file of TIMECONV_KEYS_FILE."""
+    from service.access import new_key  # noqa: PLC0415 - as in serve
+
+    secret, line = new_key(name)
+    typer.echo(f"The key, for who may use the service; it is nowhere else:\n  {secret}")
+    typer.echo(f"Its line for the file of keys; sessions=N and frames_per_s=N may follow:\n  {line}")
+
+
+@app.command()
 def stream(
     clip: Annotated[str, typer.Argument(help="A video OpenCV can read, or the index of a camera.")],
     url: Annotated[str, typer.Option(help="Address of the service.")] = "ws://127.0.0.1:8000",
+    key: Annotated[
+        str | None, typer.Option(envvar="TIMECONV_KEY", help="API key, if the service asks for one.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row a frame to this file.")] = None,
     model: Annotated[str, typer.Option(help="Network, name or name@version.")] = "",
     region: Annotated[Region, typer.Option(help="detect, or whole for frames cropped to the face.")] = Region.DETECT,
@@ -109,6 +122,7 @@ def stream(
             StreamRequest(
                 clip=clip,
                 url=url,
+                key=key,
                 csv=csv,
                 every=every,
                 model=model,

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import cv2
 
+from service.access import Access, KeyRing, Tokens
 from service.errors import AtCapacity, DeviceUnavailable, Overloaded
 from service.inference.artifact import ModelStore
 from service.inference.device import Tuning, choose_device
@@ -18,6 +20,7 @@ from service.inference.runner import OnnxDetector
 from service.inference.scheduler import Scheduler
 from service.inference.workers import WorkerPool
 from service.inlet import Inlet
+from service.limits import NamedPlaces
 from service.outbox import Outbox
 from service.places import Places
 from service.sessions import Sessions
@@ -44,7 +47,10 @@ class Engine:
     pool: WorkerPool
     inlet: Inlet
     sessions: Sessions
+    access: Access
     session_places: Places
+    address_places: NamedPlaces
+    key_places: NamedPlaces
     predict_places: Places
     watchdog: Watchdog
     clock: Callable[[], float]
@@ -88,6 +94,20 @@ def tuning_of(settings: Settings) -> Tuning:
     )
 
 
+def open_access(settings: Settings, clock: Callable[[], float]) -> Access:
+    """Keys and tokens of the settings.
+
+    Raises:
+        BadConfiguration: the keys cannot be read, or the secret is too short.
+    """
+    tokens = Tokens(
+        settings.token_secret.get_secret_value(),
+        lifetime_s=settings.token_lifetime_ms / 1000,
+        wall_clock=time.time,
+    )
+    return Access(KeyRing(settings.keys.get_secret_value(), settings.keys_file, clock), tokens)
+
+
 @asynccontextmanager
 async def open_engine(
     settings: Settings, *, exit_process: Callable[[int], None], clock: Callable[[], float]
@@ -98,6 +118,7 @@ async def open_engine(
         TimeConvError: a part cannot be had; the message says which and why.
     """
     cv2.setNumThreads(1)
+    access = open_access(settings, clock)
     metrics = Metrics()
     store = ModelStore(settings.model_store)
     device = choose_device(settings.device, settings.precision)
@@ -126,6 +147,8 @@ async def open_engine(
     sessions = Sessions(
         blocked_timeout_s=settings.blocked_timeout_ms / 1000,
         idle_timeout_s=settings.idle_timeout_ms / 1000,
+        longest_s=settings.max_session_ms / 1000,
+        knows=access.keys.knows,
         clock=clock,
     )
     metrics.watch_sessions(lambda: sessions.active, lambda: sessions.blocked)
@@ -150,6 +173,9 @@ async def open_engine(
             pool=pool,
             inlet=Inlet(asyncio.get_running_loop(), pool),
             sessions=sessions,
+            access=access,
+            address_places=NamedPlaces("address"),
+            key_places=NamedPlaces("key"),
             session_places=Places(settings.max_sessions, _at_capacity),
             predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),
             watchdog=watchdog,

@@ -13,12 +13,17 @@ TimeConvError
 │   ├── TooLarge               a REST body over its limit
 │   ├── FrameRefused           one frame of a REST call is bad; says which
 │   ├── SlowReader             the client does not read its answers
-│   └── IdleTimeout            nothing was said for too long
+│   ├── IdleTimeout            nothing was said for too long
+│   ├── Unauthorized           no valid key or token
+│   └── OriginRefused          a page of another site
 ├── Unavailable                true now, perhaps not in a moment
 │   ├── Overloaded             a bounded queue is full
 │   ├── AtCapacity             as many sessions as the settings allow
+│   ├── TooManySessions        as many as this key or address may have
+│   ├── SessionTooLong         the session has lasted its longest
 │   ├── TimedOut               no answer within the deadline
 │   └── GoingAway              the service is stopping
+├── BadConfiguration           settings that cannot be served under
 └── EngineError                our fault
     ├── RunnerFailed           the network raised, or answered nonsense
     ├── ModelDamaged           a model file that is not what its manifest says
@@ -140,6 +145,20 @@ class IdleTimeout(BadRequest):
     code = "idle_timeout"
 
 
+class Unauthorized(BadRequest):
+    """No API key or token, or none that is valid."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class OriginRefused(BadRequest):
+    """A browser asks for a page of a site that is not allowed to."""
+
+    code = "origin_refused"
+    status = 403
+
+
 class Unavailable(TimeConvError):
     """The service cannot answer now; the same request may succeed later."""
 
@@ -163,6 +182,20 @@ class AtCapacity(Unavailable):
     retry_after_ms = 5000
 
 
+class TooManySessions(Unavailable):
+    """As many sessions are connected as this key or this address may have."""
+
+    code = "too_many_sessions"
+    status = 429
+    retry_after_ms = 5000
+
+
+class SessionTooLong(Unavailable):
+    """The session has lasted as long as one may; another can be opened at once."""
+
+    code = "session_too_long"
+
+
 class TimedOut(Unavailable):
     """The answer did not come within the deadline."""
 
@@ -175,6 +208,12 @@ class GoingAway(Unavailable):
 
     code = "going_away"
     close_code = 1001
+
+
+class BadConfiguration(TimeConvError):
+    """Settings that contradict each other, or files of theirs that are damaged: the service does not start."""
+
+    code = "bad_configuration"
 
 
 class EngineError(TimeConvError):

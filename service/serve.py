@@ -8,14 +8,16 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import uvicorn
 
-from service.app import open_app
+from service.api.entry import listed
+from service.app import create_ops_app, open_app
 from service.engine import Engine
-from service.errors import Unavailable
+from service.errors import BadConfiguration, Unavailable
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
 from service.websocket import WebSocketProtocol
@@ -34,10 +36,36 @@ def run(settings: Settings) -> None:
     Raises:
         TimeConvError: the service cannot start; the message says why.
     """
+    check_entry(settings)
     if sys.platform != "win32":
         allow_files(settings.max_sessions + _OTHER_FILES)
     with listen(settings) as listening, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signalled(settings, listening))
+
+
+def check_entry(settings: Settings) -> None:
+    """Refuse settings that would let everybody in unasked, or serve half of TLS.
+
+    Raises:
+        BadConfiguration: no keys beyond the loopback, or a certificate without its key.
+    """
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise BadConfiguration("TIMECONV_TLS_CERT and TIMECONV_TLS_KEY go together")
+    if settings.tls_cert is not None:
+        try:
+            # A password is given, and wrong, so that nobody is asked for one on a terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+        except OSError as error:
+            reason = error.strerror or error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            raise BadConfiguration(f"No TLS with {settings.tls_cert} and {settings.tls_key}: {reason}") from error
+    if _is_loopback(settings.host) or settings.keys_file is not None or settings.keys.get_secret_value():
+        return
+    if not settings.allow_anyone:
+        raise BadConfiguration(
+            f"Without keys the service listens on the loopback only, not on {settings.host}: set TIMECONV_KEYS_FILE"
+            " (`timeconv key NAME` makes a key), or TIMECONV_ALLOW_ANYONE=true if everyone who reaches it may use it"
+        )
+    log.warning("Everyone who reaches %s can use this service: it asks for no key", settings.host)
 
 
 def allow_files(wanted: int) -> None:
@@ -80,25 +108,28 @@ async def serve(
     stop: asyncio.Event,
     *,
     exit_process: Callable[[int], None] = os._exit,
+    on_open: Callable[[Engine], object] = lambda _: None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve on ``listening`` until ``stop`` is set; ``on_ready`` is called once every endpoint answers.
 
+    ``on_open`` gets the engine as soon as it is open.
+
     Raises:
         TimeConvError: the service cannot start; the message says why.
     """
-    if not _is_loopback(settings.host):
-        log.warning("Everyone who reaches %s can use this service: it asks for no key", settings.host)
-    async with open_app(settings, exit_process=exit_process) as app:
+    async with open_app(settings, exit_process=exit_process) as app, _operations(app.state.engine):
+        on_open(app.state.engine)
         server = _Server(uvicorn_config(app, settings))
         serving = asyncio.create_task(server.serve([listening]))
         stopping = asyncio.create_task(stop.wait())
         host, port = listening.getsockname()[:2]
+        scheme = "http" if settings.tls_cert is None else "https"
         # What was imported and loaded lives as long as the process: looking through it for garbage again and again
         # cost a quarter of all CPU time, and stood still for every client.
         gc.collect()
         gc.freeze()
-        _log_ready(app.state.engine, f"http://{host if ':' not in host else f'[{host}]'}:{port}")
+        _log_ready(app.state.engine, f"{scheme}://{host if ':' not in host else f'[{host}]'}:{port}")
         on_ready()
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -124,8 +155,44 @@ async def _serve_until_signalled(settings: Settings, listening: socket.socket) -
     else:
         for signalled in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signalled, stop.set)
-    await serve(settings, listening, stop)
+    await serve(settings, listening, stop, on_open=_reload_on_hangup)
     log.info("Stopped")
+
+
+@contextlib.asynccontextmanager
+async def _operations(engine: Engine) -> AsyncIterator[None]:
+    """Serve health and metrics on their own port, if they have one, for as long as the block lasts.
+
+    Raises:
+        Unavailable: the address is taken or not ours.
+    """
+    settings = engine.settings
+    if not settings.ops_port:
+        yield
+        return
+    with listen(settings.model_copy(update={"host": settings.ops_host, "port": settings.ops_port})) as listening:
+        config = uvicorn.Config(
+            create_ops_app(engine),
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+            proxy_headers=False,
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve([listening]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def _reload_on_hangup(engine: Engine) -> None:
+    """Have SIGHUP read the keys anew."""
+    if sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.access.keys.reload)
 
 
 def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings) -> uvicorn.Config:
@@ -140,6 +207,10 @@ def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings) -> u
         ws_ping_timeout=None,
         log_config=None,
         access_log=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=listed(settings.trusted_proxies),
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )
 

@@ -24,6 +24,7 @@ from service.answers import Answer, answer_of, filling, message_of
 from service.errors import BadImage, ImageTooLarge
 from service.inference.models import LoadedNetwork
 from service.inference.scheduler import Delivery, Fate, WindowItem
+from service.limits import TokenBucket
 from service.protocol import (
     MAX_IN_FLIGHT,
     FramesOutcome,
@@ -40,6 +41,8 @@ from service.vision.window import Stride, Window
 _MOST_OPEN: Mapping[Freshness, int] = {"latest": 64, "every": MAX_IN_FLIGHT["every"]}
 
 
+_TOLD_AS_RANGE = frozenset({Outcome.SUPERSEDED, Outcome.RATE_LIMITED})
+"""Outcomes that come in runs, and say nothing of the single frame."""
 _CLOCK_MEMORY_S = 30.0
 _SOURCE_CHANGED_S = 1.0
 
@@ -130,13 +133,17 @@ class Session:
         observer: FrameObserver,
         on_change: Callable[[], None],
         clock: Callable[[], float],
+        rate: TokenBucket | None = None,
     ) -> None:
-        """``on_change`` is called on the event loop when there may be a message to send or room for a frame."""
+        """``on_change`` is called on the event loop when there may be a message to send or room for a frame.
+
+        ``rate``: frames it may send; None for any number.
+        """
         self.identity = identity
         self.options = structs.replace(options, model=network.lane)
         self.network = network
         self.blocked_since_s: float | None = None
-        self.last_activity_s = clock()
+        self.started_s = self.last_activity_s = clock()
         self.received = 0
         self.outcomes: Counter[Outcome] = Counter()
         self._look = look
@@ -144,6 +151,7 @@ class Session:
         self._observer = observer
         self._on_change = on_change
         self._clock = clock
+        self._rate = rate
         self._capture_clock = CaptureClock()
         self._stride = Stride(options.stride)
         self._open: dict[int, Frame] = {}
@@ -170,6 +178,13 @@ class Session:
         return len(self._open) < _MOST_OPEN[self.options.freshness]
 
     @property
+    def pause_s(self) -> float:
+        """Seconds until the next frame may be read, in `every`; in `latest` what comes too fast is answered so."""
+        if self._rate is None or self.options.freshness == "latest":
+            return 0.0
+        return self._rate.wait_s(self._clock())
+
+    @property
     def has_frames(self) -> bool:
         """Whether a frame waits for a worker. While the client does not read its answers none is worth the work."""
         return bool(self._inbox) and not (self._blocked and self.options.freshness == "latest")
@@ -183,6 +198,12 @@ class Session:
         self._open[frame.seq] = frame
         self._observer.frame_received(len(message))
         self._read_stamp(frame)
+        if self._rate is not None:
+            if self.options.freshness == "every":
+                self._rate.owe(now_s)  # The next one is read when it is due, see `pause_s`.
+            elif not self._rate.take(now_s):
+                self._settle(frame, Answer(Outcome.RATE_LIMITED))
+                return
         # Nothing is looked at while a `latest` client does not read; skipping every other frame would say too much.
         looked_at = not self._blocked or self.options.freshness == "every"
         if looked_at and not self._stride.takes(frame.captured_us):
@@ -399,7 +420,8 @@ class Session:
 
 
 def _continues(out: _Outgoing, frame: Frame, answer: Answer) -> bool:
-    return answer.outcome is Outcome.SUPERSEDED is out.answer.outcome and out.frames[-1].seq + 1 == frame.seq
+    same = answer.outcome is out.answer.outcome and answer.outcome in _TOLD_AS_RANGE
+    return same and out.frames[-1].seq + 1 == frame.seq
 
 
 def _age_s(frame: Frame, now_s: float) -> float:

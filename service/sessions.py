@@ -1,10 +1,12 @@
 """The sessions that are connected, and which of them have stood still for too long."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from service.errors import IdleTimeout, SlowReader, TimeConvError
+from service.access import ApiKey
+from service.errors import IdleTimeout, SessionTooLong, SlowReader, TimeConvError, Unauthorized
 from service.session import Session
 
 
@@ -16,6 +18,11 @@ class Connection(Protocol):
         """The session."""
         ...
 
+    @property
+    def key(self) -> ApiKey:
+        """With which it was opened."""
+        ...
+
     def expel(self, error: TimeConvError) -> None:
         """End the session with ``error``, soon."""
         ...
@@ -24,11 +31,24 @@ class Connection(Protocol):
 class Sessions:
     """All connected sessions."""
 
-    def __init__(self, *, blocked_timeout_s: float, idle_timeout_s: float, clock: Callable[[], float]) -> None:
-        """A session blocked by its client, or silent, for longer than its timeout is expelled by `sweep`."""
+    def __init__(
+        self,
+        *,
+        blocked_timeout_s: float,
+        idle_timeout_s: float,
+        clock: Callable[[], float],
+        longest_s: float = math.inf,
+        knows: Callable[[ApiKey], bool] = lambda _: True,
+    ) -> None:
+        """A session blocked by its client, or silent, for longer than its timeout is expelled by `sweep`.
+
+        So is one that has lasted for ``longest_s``, or whose key is not one that the service still ``knows``.
+        """
         self._blocked_timeout_s = blocked_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._clock = clock
+        self._longest_s = longest_s
+        self._knows = knows
         self._connections: set[Connection] = set()
 
     @contextmanager
@@ -41,15 +61,19 @@ class Sessions:
             self._connections.discard(connection)
 
     def sweep(self) -> None:
-        """Expel the sessions that have stood still for too long."""
+        """Expel the sessions that have stood still, or lasted, for too long, and those whose key was taken away."""
         now_s = self._clock()
         for connection in list(self._connections):
             session = connection.session
             blocked_s = session.blocked_since_s
-            if blocked_s is not None and now_s - blocked_s > self._blocked_timeout_s:
+            if not self._knows(connection.key):
+                connection.expel(Unauthorized("The key of this session is no longer valid"))
+            elif blocked_s is not None and now_s - blocked_s > self._blocked_timeout_s:
                 connection.expel(SlowReader(f"No answer was read for {self._blocked_timeout_s:g} s"))
             elif now_s - session.last_activity_s > self._idle_timeout_s:
                 connection.expel(IdleTimeout(f"Neither frame nor answer for {self._idle_timeout_s:g} s"))
+            elif now_s - session.started_s > self._longest_s:
+                connection.expel(SessionTooLong(f"A session lasts {self._longest_s:g} s at most; open another"))
 
     @property
     def active(self) -> int:

@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "TIMECONV_"
+CLIENT_VARIABLES = frozenset({"TIMECONV_KEY"})
+"""What `timeconv stream` reads, and the service does not."""
 MOST_WORKERS = 256
+
+SECRETS = frozenset({"keys", "token_secret"})
+"""Settings whose values are shown to nobody."""
 
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 Precision = Literal["f32", "bf16", "int8"]
@@ -37,7 +42,7 @@ def default_workers() -> int:
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Names in ``environment`` that look like settings and are none: a misspelt one must not be passed over."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | CLIENT_VARIABLES
     return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
 
 
@@ -46,8 +51,27 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", protected_namespaces=())
 
-    host: str = Field("127.0.0.1", description="Address to listen on; without keys it should stay the loopback.")
+    host: str = Field("127.0.0.1", description="Address to listen on; without keys only the loopback is taken.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    keys_file: Path | None = Field(None, description="File of API keys, hashed; read again when it changes.")
+    keys: SecretStr = Field(SecretStr(""), description="API keys, hashed, as in the file; `;` between two.")
+    allow_anyone: bool = Field(default=False, description="Without keys, listen on other addresses than loopback too.")
+    token_secret: SecretStr = Field(
+        SecretStr(""), description="Signs browsers' tokens; without it a secret of the process's own does."
+    )
+    token_lifetime_ms: int = Field(60_000, ge=1000, le=3_600_000, description="How long a token opens sessions.")
+    allowed_origins: str = Field(
+        "", description="Sites whose pages may use the service beside its own, with commas between; `*` for all."
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses or networks of proxies whose X-Forwarded-For is believed, with commas between."
+    )
+    tls_cert: Path | None = Field(None, description="Certificate chain, PEM; with it and its key HTTPS is served.")
+    tls_key: Path | None = Field(None, description="Private key of the certificate, PEM, without a password.")
+    ops_port: int = Field(
+        0, ge=0, le=65_535, description="Port of its own for health and metrics; 0 leaves them on the common one."
+    )
+    ops_host: str = Field("127.0.0.1", description="Address of that port. Nothing asks for a key there.")
     model_store: Path = Field(default_factory=shipped_model_store, description="Folder of models.")
     model: str = Field("timeconv-resnet20", description="Default network, `name` or `name@version`.")
     device: DeviceName = Field(
@@ -76,6 +100,18 @@ class Settings(BaseSettings):
         description="Worker threads; the default is one per usable core.",
     )
     max_sessions: int = Field(500, ge=1, le=100_000, description="Sessions connected at once; more get 503.")
+    max_sessions_per_address: int = Field(
+        50, ge=1, le=100_000, description="Sessions from one address (IPv6: /64), but loopback; more get 429."
+    )
+    max_session_ms: int = Field(
+        86_400_000, ge=1000, le=2_592_000_000, description="Longest session; then it is closed (1013)."
+    )
+    max_frames_per_s: float = Field(
+        1000.0, gt=0, le=1_000_000, description="Frames of a session; more are `rate_limited`, with `every` read later."
+    )
+    max_texts_per_s: float = Field(
+        20.0, gt=0, le=100_000, description="Text messages of a session; faster ones are read later."
+    )
     max_frame_bytes: int = Field(
         2_000_000, ge=1_000, le=50_000_000, description="Largest JPEG; over twice this the connection is closed (1009)."
     )

@@ -4,6 +4,10 @@ TimeConvClientError
 ├── BadAddress          not an address of a service
 ├── CannotConnect       nothing that speaks WebSocket answered there
 ├── ServerRefused       the service refused the connection, over HTTP, and said why
+│   ├── Unauthorized    401: no key, or not a valid one
+│   ├── Forbidden       403: this caller may not
+│   ├── TooMany         429: as many sessions as this key or address may have
+│   └── Unavailable     503: the service is full, or not ready
 ├── SessionError        the service ended the session with an `error` message
 ├── ConnectionLost      the connection ended without a word of why
 ├── SessionEnded        the session was closed in order; there is nothing more to send to
@@ -50,6 +54,22 @@ class ServerRefused(_Told):
     ) -> None:
         super().__init__(code, message, retryable=retryable, retry_after_ms=retry_after_ms)
         self.status = status
+
+
+class Unauthorized(ServerRefused):
+    """The service asks for a key, and none came or not a valid one."""
+
+
+class Forbidden(ServerRefused):
+    """The service does not serve this caller."""
+
+
+class TooMany(ServerRefused):
+    """This key or address has as many sessions as it may; ``retry_after_ms`` says when to ask again."""
+
+
+class Unavailable(ServerRefused):
+    """The service has no place now, or is not ready; ``retry_after_ms`` says when to ask again."""
 
 
 class SessionError(_Told):

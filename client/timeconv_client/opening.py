@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,7 +13,16 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from timeconv_client.address import is_loopback, stream_url
-from timeconv_client.errors import CannotConnect, ProtocolMismatch, ServerRefused, TimeConvClientError
+from timeconv_client.errors import (
+    CannotConnect,
+    Forbidden,
+    ProtocolMismatch,
+    ServerRefused,
+    TimeConvClientError,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
 from timeconv_client.messages import ErrorMessage, ServerMessage, SessionStarted, parse_message
 from timeconv_client.session import Session, ending
 
@@ -27,6 +36,12 @@ _PING_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 5.0
 _TOO_MANY_REQUESTS = 429
 _SERVICE_UNAVAILABLE = 503
+_REFUSALS: Mapping[int, type[ServerRefused]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    _TOO_MANY_REQUESTS: TooMany,
+    _SERVICE_UNAVAILABLE: Unavailable,
+}
 
 
 class SessionOptions(TypedDict, total=False):
@@ -56,7 +71,7 @@ class SessionOptions(TypedDict, total=False):
 
 @contextlib.asynccontextmanager
 async def connect(
-    address: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, **options: Unpack[SessionOptions]
+    address: str, *, key: str | None = None, open_timeout_s: float = OPEN_TIMEOUT_S, **options: Unpack[SessionOptions]
 ) -> AsyncIterator[Session]:
     """A session for the length of an ``async with``.
 
@@ -65,6 +80,7 @@ async def connect(
 
     Args:
         address: ``ws://``, ``wss://``, ``http://`` or ``https://``; the path may be left out.
+        key: API key, or a token, if the service asks for one; over ``ws://`` anybody on the way can read it.
         open_timeout_s: seconds for connecting and the first message together.
         options: see `SessionOptions`.
 
@@ -74,12 +90,14 @@ async def connect(
     Raises:
         BadAddress: ``address`` cannot be one.
         CannotConnect: nothing that speaks WebSocket answered in time.
-        ServerRefused: the service refused the connection (too many sessions, credentials).
+        ValueError: ``key`` cannot be one: it holds a space, a line end or other than ASCII.
+        Unauthorized, Forbidden, TooMany, Unavailable: the service refused the connection: the key, too many sessions.
+        ServerRefused: it refused the connection for another reason.
         SessionError: it refused the options, or the model is unknown.
         ConnectionLost, ProtocolMismatch: it said nothing, or something else than ``session.started``.
     """
     url = stream_url(address, options)
-    socket, started = await _open(url, open_timeout_s)
+    socket, started = await _open(url, _headers(key), open_timeout_s)
     session = Session(socket, started)
     try:
         yield session
@@ -88,13 +106,22 @@ async def connect(
         await session.abort()
 
 
-async def _open(url: str, timeout_s: float) -> tuple[ClientConnection, SessionStarted]:
+def _headers(key: str | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("An API key is of printable ASCII characters without spaces")
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def _open(url: str, headers: Mapping[str, str], timeout_s: float) -> tuple[ClientConnection, SessionStarted]:
     address = url.partition("?")[0]
     try:
         async with asyncio.timeout(timeout_s):
             socket = await open_websocket(
                 url,
                 subprotocols=[SUBPROTOCOL],
+                additional_headers=headers,
                 compression=None,
                 proxy=None if is_loopback(url) else True,
                 open_timeout=None,
@@ -148,7 +175,7 @@ def _refusal(response: Response) -> TimeConvClientError:
     except ValidationError:  # some proxy's page, not the service's answer
         problem = _Problem()
     retryable = problem.retryable
-    return ServerRefused(
+    return _REFUSALS.get(status, ServerRefused)(
         status,
         problem.code or f"http_{status}",
         problem.detail or problem.title or f"The server answered HTTP {status} {response.reason_phrase}",

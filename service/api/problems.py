@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from service.errors import FrameRefused, TimeConvError
+from service.errors import FrameRefused, TimeConvError, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ def problem(error: TimeConvError) -> JSONResponse:
     if isinstance(error, FrameRefused):
         body |= {"index": error.index, "reason": error.reason}
     headers = {} if error.retry_after_ms is None else {"Retry-After": str(math.ceil(error.retry_after_ms / 1000))}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 

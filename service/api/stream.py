@@ -4,15 +4,19 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from contextlib import ExitStack
 from typing import cast
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from service import protocol
+from service.access import ApiKey
+from service.api.entry import TOKEN_SUBPROTOCOL, bearer, key_of, session_place, token_offered
 from service.api.problems import problem
 from service.engine import Engine
-from service.errors import AtCapacity, BadOption, NoSuchStream, TimeConvError
+from service.errors import BadOption, NoSuchStream, TimeConvError
 from service.inference.models import LoadedNetwork
+from service.limits import TokenBucket
 from service.protocol import Options, ServerMessage, SessionClose
 from service.session import Session
 from service.vision.crop import CROP_SIDE
@@ -29,12 +33,15 @@ async def stream(websocket: WebSocket) -> None:
     """Serve one session, from the upgrade to the close."""
     engine: Engine = websocket.app.state.engine
     try:
-        try:
-            with engine.session_places.place():
-                await _accepted(engine, websocket)
-        except AtCapacity as error:
-            engine.metrics.refused(error.code)
-            await websocket.send_denial_response(problem(error))
+        with ExitStack() as places:
+            try:
+                key = key_of(websocket, bearer(websocket) or token_offered(websocket))
+                places.enter_context(session_place(engine, websocket, key))
+            except TimeConvError as error:
+                engine.metrics.refused(error.code)
+                await websocket.send_denial_response(problem(error))
+            else:
+                await _accepted(engine, websocket, key)
     except WebSocketDisconnect:
         log.debug("A client went away during the opening")
 
@@ -45,7 +52,7 @@ async def elsewhere(websocket: WebSocket) -> None:
     await websocket.send_denial_response(problem(NoSuchStream("The stream is at /v1/stream")))
 
 
-async def _accepted(engine: Engine, websocket: WebSocket) -> None:
+async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey) -> None:
     """Accept the upgrade and converse. Bad options are said after it: before it a browser sees nothing."""
     offered = websocket.scope["subprotocols"]
     await websocket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
@@ -59,13 +66,13 @@ async def _accepted(engine: Engine, websocket: WebSocket) -> None:
         log.exception("A session could not be opened")
         _refuse(engine, websocket, TimeConvError("The service failed to open this session"))
         return
-    connection = StreamConnection(engine, websocket, options, network)
+    connection = StreamConnection(engine, websocket, options, network, key)
     with engine.sessions.connected(connection):
         await connection.run()
 
 
 def _options(websocket: WebSocket) -> Options:
-    offered = websocket.scope["subprotocols"]
+    offered = [name for name in websocket.scope["subprotocols"] if not name.startswith(TOKEN_SUBPROTOCOL)]
     if offered and protocol.SUBPROTOCOL not in offered:
         raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
     return protocol.parse_query(websocket.query_params.multi_items())
@@ -91,8 +98,14 @@ class StreamConnection:
     Answers are sent in one place, `_flush`, which stops where the client does not read.
     """
 
-    def __init__(self, engine: Engine, websocket: WebSocket, options: Options, network: LoadedNetwork) -> None:
+    def __init__(
+        self, engine: Engine, websocket: WebSocket, options: Options, network: LoadedNetwork, key: ApiKey
+    ) -> None:
         """Nothing is sent before `run`."""
+        now_s = engine.clock()
+        self.key = key
+        self._texts = TokenBucket(engine.settings.max_texts_per_s, now_s)
+        self._pause: asyncio.TimerHandle | None = None
         self._engine = engine
         self._websocket = websocket
         self._link = _link(websocket)
@@ -112,6 +125,7 @@ class StreamConnection:
             observer=engine.metrics,
             on_change=self._wake,
             clock=engine.clock,
+            rate=TokenBucket(key.max_frames_per_s or engine.settings.max_frames_per_s, now_s),
         )
 
     def expel(self, error: TimeConvError) -> None:
@@ -136,6 +150,8 @@ class StreamConnection:
         self._finished = True
         if self._updating is not None:
             self._updating.cancel()
+        if self._pause is not None:
+            self._pause.cancel()
         self._engine.pool.leave(self.session, self.session)
         self.session.close()
         self._engine.metrics.session_ended(self._reason)
@@ -144,6 +160,7 @@ class StreamConnection:
             extra={
                 "session": self.session.identity,
                 "reason": self._reason,
+                "key": self.key.name,
                 "model": self.session.network.lane,
                 "received": self.session.received,
                 **{outcome.value: count for outcome, count in self.session.outcomes.items()},
@@ -159,9 +176,12 @@ class StreamConnection:
                 return True
             if isinstance(message, str):
                 self._text(message)
+                self._texts.owe(now_s := self._engine.clock())
+                self._read_in(self._texts.wait_s(now_s))
             else:
                 self.session.receive(message)
                 self._give_turn()
+                self._read_in(self.session.pause_s)
         except Exception as error:  # noqa: BLE001 - the edge of the session, see `_failed`
             self._failed(error)
         return self._has_room
@@ -179,7 +199,16 @@ class StreamConnection:
     @property
     def _has_room(self) -> bool:
         """One notice at a time: nothing more is received until it is sent."""
-        return self._finished or (not (self._notices or self._updating) and self.session.has_room)
+        return self._finished or (not (self._notices or self._updating or self._pause) and self.session.has_room)
+
+    def _read_in(self, seconds: float) -> None:
+        """Receive nothing more for so long; 0 for no pause."""
+        if seconds > 0 and self._pause is None:
+            self._pause = self._loop.call_later(seconds, self._read_again)
+
+    def _read_again(self) -> None:
+        self._pause = None
+        self._wake()
 
     def _text(self, text: str) -> None:
         """Act on a text message. A bad one is answered, and changes nothing."""

@@ -1,6 +1,6 @@
 """What ``timeconv stream`` is asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ class StreamRequest:
     Attributes:
         clip: a file OpenCV can read, a URL, or the index of a camera.
         url: address of the service.
+        key: API key, if the service asks for one.
         csv: file for one row a frame.
         every: as fast as it is answered, dropping nothing; else at the clip's own speed, newest frame first.
         model: ``name`` or ``name@version``; empty for the service's default.
@@ -31,6 +32,7 @@ class StreamRequest:
 
     clip: str
     url: str = DEFAULT_URL
+    key: str | None = field(default=None, repr=False)
     csv: Path | None = None
     every: bool = False
     model: str = ""

@@ -47,7 +47,7 @@ async def stream(request: StreamRequest, write_line: Callable[[str], object] = t
     """
     clip = open_clip(request.clip, request.quality)
     try:
-        async with connect(request.url, **request.options) as session:
+        async with connect(request.url, key=request.key, **request.options) as session:
             with csv_rows(request.csv) as write_rows, _progress(clip) as bar:
                 run = _Run(session, clip, every=request.every, bar=bar)
 

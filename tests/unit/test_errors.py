@@ -19,7 +19,7 @@ from service.errors import (
 PROTOCOL_PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 CLOSE_CODES = {1001, 1008, 1011, 1013}
-STATUSES = {400, 404, 413, 422, 429, 500, 503, 504}
+STATUSES = {400, 401, 403, 404, 413, 422, 429, 500, 503, 504}
 
 
 def descendants(kind: type[TimeConvError]) -> Iterator[type[TimeConvError]]:
@@ -72,7 +72,8 @@ def test_close_code(kind: type[TimeConvError]) -> None:
 def test_status(kind: type[TimeConvError]) -> None:
     """An error over HTTP has a status that blames the right side."""
     assert kind.status in STATUSES
-    assert (400 <= kind.status < 500) is issubclass(kind, errors.BadRequest)
+    # 429 is about the caller, who need not mend anything but wait.
+    assert (400 <= kind.status < 500 and kind.status != 429) is issubclass(kind, errors.BadRequest)
 
 
 @every_error

@@ -12,7 +12,14 @@ REPOSITORY = Path(__file__).parents[2]
 # window's shape is the networks' input. ``telemetry`` observes sessions and batches; neither knows it.
 LAYERS: list[set[str]] = [
     {"service", "service.errors", "service.settings"},
-    {"service.protocol", "service.vision", "service.inference", "service.streaming"},
+    {
+        "service.protocol",
+        "service.vision",
+        "service.inference",
+        "service.streaming",
+        "service.access",
+        "service.limits",
+    },
     {"service.telemetry", "service.answers", "service.session", "service.predict", "service.places", "service.outbox"},
     {"service.sessions", "service.watchdog", "service.websocket", "service.inlet"},
     {"service.engine"},

@@ -3,6 +3,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from service.access import ANYONE
 from service.errors import IdleTimeout, SlowReader, TimeConvError
 from service.protocol import Options
 from service.session import Session
@@ -16,6 +17,7 @@ class FakeConnection:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.expelled: list[TimeConvError] = []
+        self.key = ANYONE
         self.session = Session(
             "id",
             Options(freshness="every"),

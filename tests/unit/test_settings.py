@@ -15,8 +15,18 @@ REPOSITORY = Path(__file__).parents[2]
 FIELDS = Settings.model_fields
 
 COMPUTED_DEFAULTS = {"model_store": "the one that is shipped", "workers": "one per usable core"}
+COMPUTED_DEFAULTS |= dict.fromkeys(("keys", "token_secret", "allowed_origins", "trusted_proxies"), "none")
 OTHER_VALUES = {
     "host": "an address",
+    "keys_file": "a file",
+    "keys": "lines of keys",
+    "allow_anyone": "`true`, `false`",
+    "token_secret": "32 characters or more",
+    "allowed_origins": "as `https://example.org`",
+    "trusted_proxies": "addresses or networks",
+    "tls_cert": "a file",
+    "tls_key": "a file",
+    "ops_host": "an address",
     "model_store": "a folder",
     "model": "a name, or `name@version`",
     "engine_cache": "a folder",
@@ -93,6 +103,8 @@ class TestEnvironment:
             ("TIMECONV_DEVICE", "cpu", "cpu"),
             ("TIMECONV_DETECTOR", "haar", "haar"),
             ("TIMECONV_YUNET_FILE", "yunet.onnx", Path("yunet.onnx")),
+            ("TIMECONV_KEYS_FILE", "keys.txt", Path("keys.txt")),
+            ("TIMECONV_ALLOW_ANYONE", "true", True),
             ("TIMECONV_WORKERS", "3", 3),
             ("TIMECONV_BATCH_BUDGET_MS", "2.5", 2.5),
             ("TIMECONV_LOG_FORMAT", "json", "json"),
@@ -125,7 +137,13 @@ class TestEnvironment:
 
 def test_a_misspelt_variable_is_found() -> None:
     """A name that looks like a setting and is none is reported, in any case; others are not ours to judge."""
-    environment = {"TIMECONV_PORT": "1", "timeconv_host": "x", "TIMECONV_MAX_SESSION": "5", "PATH": "/bin"}
+    environment = {
+        "TIMECONV_PORT": "1",
+        "TIMECONV_KEY": "tc_x",
+        "timeconv_host": "x",
+        "TIMECONV_MAX_SESSION": "5",
+        "PATH": "/bin",
+    }
     assert unknown_variables(environment) == ["TIMECONV_MAX_SESSION"]
 
 
@@ -184,8 +202,9 @@ def test_frozen() -> None:
 def test_unit_in_the_name(name: str) -> None:
     """A number is a count, a port, or has its unit in its name."""
     counts = {"port", "workers", "max_sessions", "max_frame_pixels", "max_batch", "max_waiting_windows"}
+    counts |= {"max_sessions_per_address"}
     counts |= {"max_waiting_predictions", "detect_every_frames"}
-    assert name.endswith(("_ms", "_bytes", "_mb")) or name in counts
+    assert name.endswith(("_ms", "_bytes", "_mb", "_per_s", "_port")) or name in counts
 
 
 def test_shipped_model_store() -> None:

@@ -1,0 +1,125 @@
+"""The door of ``/v1/*``: from which site, with whose key, and whether there is a place."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
+
+from service.access import ApiKey
+from service.engine import Engine
+from service.errors import OriginRefused
+from service.limits import origin_of
+
+TOKEN_SUBPROTOCOL = "timeconv.auth."  # noqa: S105 - what comes before a token
+PATHS_FOR_OTHER_SITES = frozenset({"/v1/tokens", "/v1/predict"})
+"""Where CORS lets allowed sites read answers; a WebSocket needs none."""
+
+_BEARER = HTTPBearer(auto_error=False, description="An API key, or a token of `POST /v1/tokens`.")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+"""A bearer header, said in OpenAPI too."""
+
+RESPONSES: dict[int | str, dict[str, str]] = {
+    401: {"description": "No valid key or token"},
+    403: {"description": "A page of another site"},
+}
+
+
+def admit(request: Request, given: Credentials) -> None:
+    """Let a request in.
+
+    Raises:
+        OriginRefused, Unauthorized: see `key_of`.
+    """
+    key_of(request, None if given is None else given.credentials)
+
+
+def key_of(connection: HTTPConnection, credential: str | None) -> ApiKey:
+    """Whose key or token ``credential`` is.
+
+    Raises:
+        OriginRefused: a page of a site that is not allowed asks.
+        Unauthorized: the credential is not valid.
+    """
+    check_origin(connection)
+    return _engine(connection).access.by_key_or_token(credential)
+
+
+def check_origin(connection: HTTPConnection) -> None:
+    """Refuse pages of other sites; who sends no ``Origin`` is not a browser.
+
+    Raises:
+        OriginRefused: the site is neither our own nor allowed.
+    """
+    origin = connection.headers.get("origin")
+    if origin is None or origin.partition("://")[2] == connection.headers.get("host"):
+        return
+    allowed = listed(_engine(connection).settings.allowed_origins)
+    if not {"*", origin} & set(allowed):
+        raise OriginRefused(
+            "Pages of this site may not use this service; TIMECONV_ALLOWED_ORIGINS lists those that may"
+        )
+
+
+def bearer(connection: HTTPConnection) -> str | None:
+    """The credential of the ``Authorization`` header."""
+    scheme, _, credential = connection.headers.get("authorization", "").partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" and credential.strip() else None
+
+
+def token_offered(connection: HTTPConnection) -> str | None:
+    """The token among the subprotocols of an upgrade: browsers can set no header there."""
+    offered: list[str] = connection.scope["subprotocols"]
+    return next((name[len(TOKEN_SUBPROTOCOL) :] for name in offered if name.startswith(TOKEN_SUBPROTOCOL)), None)
+
+
+@contextmanager
+def session_place(engine: Engine, connection: HTTPConnection, key: ApiKey) -> Iterator[None]:
+    """Hold a session's place: of its key, of its address, and of all there are.
+
+    Raises:
+        TooManySessions, AtCapacity: there is none.
+    """
+    origin = origin_of(connection.client.host) if connection.client is not None else None
+    with ExitStack() as places:
+        if key.max_sessions is not None:
+            places.enter_context(engine.key_places.place(key.name, key.max_sessions))
+        if origin is not None:
+            places.enter_context(engine.address_places.place(origin, engine.settings.max_sessions_per_address))
+        places.enter_context(engine.session_places.place())
+        yield
+
+
+class _Cors(CORSMiddleware):
+    """CORS on some paths only."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass what is for another path on as it is."""
+        handle = super().__call__ if scope.get("path") in PATHS_FOR_OTHER_SITES else self.app
+        await handle(scope, receive, send)
+
+
+def install(app: FastAPI, allowed_origins: str) -> None:
+    """Let pages of allowed sites read what they may ask for."""
+    if origins := listed(allowed_origins):
+        app.add_middleware(
+            _Cors,
+            allow_origins=origins,
+            allow_methods=["POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
+
+
+def listed(text: str) -> list[str]:
+    """The words of a setting, with commas between."""
+    return [word for item in text.split(",") if (word := item.strip().rstrip("/"))]
+
+
+def _engine(connection: HTTPConnection) -> Engine:
+    engine: Engine = connection.app.state.engine
+    return engine

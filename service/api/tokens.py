@@ -1,0 +1,42 @@
+"""``POST /v1/tokens``: what a browser needs to open a session, and where it learns why it could not."""
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from service.api.entry import RESPONSES, TOKEN_SUBPROTOCOL, Credentials, check_origin, session_place
+from service.engine import Engine
+
+router = APIRouter(prefix="/v1", tags=["access"])
+
+
+class Token(BaseModel):
+    """A token, and the subprotocol that carries it. Both are null where no key is asked for."""
+
+    token: str | None
+    subprotocol: str | None
+    expires_in_ms: int
+
+
+@router.post(
+    "/tokens",
+    summary="A short-lived token for a browser's session",
+    responses={
+        **RESPONSES,
+        429: {"description": "Too many sessions of this key or address"},
+        503: {"description": "Full"},
+    },
+)
+async def tokens(request: Request, given: Credentials) -> Token:
+    """For an API key, never for a token; refused as the upgrade would be, with ``retry_after_ms``.
+
+    A browser cannot read why an upgrade was refused, and can set no header on it.
+    """
+    engine: Engine = request.app.state.engine
+    check_origin(request)
+    key = engine.access.by_key(None if given is None else given.credentials)
+    with session_place(engine, request, key):
+        lifetime_ms = engine.settings.token_lifetime_ms
+    if engine.access.keys.is_open:
+        return Token(token=None, subprotocol=None, expires_in_ms=lifetime_ms)
+    token = engine.access.tokens.issue(key)
+    return Token(token=token, subprotocol=TOKEN_SUBPROTOCOL + token, expires_in_ms=lifetime_ms)

@@ -1,0 +1,97 @@
+"""Limits by rate, by name and by address. Used on the event loop only."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv6Address, ip_address
+
+from service.errors import TooManySessions
+
+_HOST_BITS_V6 = 64
+"""Who has one IPv6 address has all that differ from it in these bits."""
+
+
+class TokenBucket:
+    """So many a second on average, and a second's worth at once (at least one)."""
+
+    __slots__ = ("_burst", "_level", "_per_s", "_since_s")
+
+    def __init__(self, per_s: float, now_s: float) -> None:
+        """Full at ``now_s``."""
+        self._per_s = per_s
+        self._burst = max(1.0, per_s)
+        self._level = self._burst
+        self._since_s = now_s
+
+    def take(self, now_s: float) -> bool:
+        """Take one if there is one."""
+        self._fill(now_s)
+        if self._level < 1:
+            return False
+        self._level -= 1
+        return True
+
+    def owe(self, now_s: float) -> None:
+        """Take one whether there is one or not; `wait_s` says what that costs."""
+        self._fill(now_s)
+        self._level -= 1
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until there is one."""
+        self._fill(now_s)
+        return max(0.0, (1 - self._level) / self._per_s)
+
+    def _fill(self, now_s: float) -> None:
+        self._level = min(self._burst, self._level + (now_s - self._since_s) * self._per_s)
+        self._since_s = now_s
+
+
+class NamedPlaces:
+    """How many places each name holds; a name that holds none takes no memory."""
+
+    def __init__(self, what: str) -> None:
+        """``what`` a name is of, for the message of the one who finds no place."""
+        self._what = what
+        self._taken: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        """Names that hold a place."""
+        return len(self._taken)
+
+    @contextmanager
+    def place(self, name: str, limit: int) -> Iterator[None]:
+        """Hold one of the ``limit`` places of ``name``.
+
+        Raises:
+            TooManySessions: all are taken.
+        """
+        if self._taken[name] >= limit:
+            self._forget(name)
+            raise TooManySessions(
+                f"{limit} sessions of this {self._what} are connected, which is as many as it may have"
+            )
+        self._taken[name] += 1
+        try:
+            yield
+        finally:
+            self._taken[name] -= 1
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        if not self._taken[name]:
+            del self._taken[name]
+
+
+def origin_of(address: str) -> str | None:
+    """Whom to count an address for: itself, or its /64 in IPv6; None for this machine, which is not counted."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return "unknown"  # Some proxy's word for it; all of them together.
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback:
+        return None
+    if isinstance(ip, IPv6Address):
+        return str(IPv6Address(int(ip) >> _HOST_BITS_V6 << _HOST_BITS_V6))
+    return str(ip)

@@ -1,0 +1,80 @@
+"""service.limits: rates, and places by name."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from service.errors import TooManySessions
+from service.limits import NamedPlaces, TokenBucket, origin_of
+
+
+def test_a_burst_and_then_the_rate() -> None:
+    """A second's worth may come at once; then one as each falls due, and what was refused costs nothing."""
+    bucket = TokenBucket(4, 0.0)
+    assert [bucket.take(0.0) for _ in range(5)] == [True, True, True, True, False]
+    assert [bucket.take(at) for at in (0.125, 0.25, 0.375, 0.5)] == [False, True, False, True]
+
+
+def test_a_rest_saves_up_no_more_than_a_burst() -> None:
+    """After a long rest no more than a second's worth may come at once."""
+    bucket = TokenBucket(2, 0.0)
+    assert [bucket.take(100.0) for _ in range(3)] == [True, True, False]
+
+
+def test_less_than_one_a_second() -> None:
+    """A rate under one still lets one through in the beginning."""
+    bucket = TokenBucket(0.5, 0.0)
+    assert [bucket.take(at) for at in (0.0, 1.0, 2.0)] == [True, False, True]
+
+
+def test_what_is_owed_is_waited_for() -> None:
+    """Who takes more than there is waits for all of it."""
+    bucket = TokenBucket(2, 0.0)
+    waits = []
+    for _ in range(4):
+        bucket.owe(0.0)
+        waits.append(bucket.wait_s(0.0))
+    assert waits == [0.0, 0.5, 1.0, 1.5]
+    assert bucket.wait_s(1.5) == 0.0
+
+
+def test_places_of_each_name() -> None:
+    """Each name has its own places, which come back, and a name without one is forgotten."""
+    places = NamedPlaces("key")
+    with ExitStack() as held:
+        for name in ("a", "a", "b"):
+            held.enter_context(places.place(name, 2))
+        with pytest.raises(TooManySessions, match="2 sessions of this key"):
+            held.enter_context(places.place("a", 2))
+        assert len(places) == 2
+    assert len(places) == 0
+    with places.place("a", 1), pytest.raises(TooManySessions):
+        places.place("a", 1).__enter__()
+
+
+def test_a_name_without_any_place_is_forgotten() -> None:
+    """A refusal leaves nothing behind."""
+    places = NamedPlaces("key")
+    with pytest.raises(TooManySessions):
+        places.place("a", 0).__enter__()
+    assert len(places) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        ("::ffff:203.0.113.5", "203.0.113.5"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("127.0.0.1", None),
+        ("127.8.9.1", None),
+        ("::1", None),
+        ("::ffff:127.0.0.1", None),
+        ("somewhere", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_whom_an_address_counts_for(address: str, expected: str | None) -> None:
+    """An IPv4 address counts for itself, in whatever form; in IPv6 its /64 does; this machine is not counted."""
+    assert origin_of(address) == expected
