@@ -7,6 +7,8 @@ PYTHON ?= python3
 PORT ?= 8000
 TRAINING ?= 0
 OPENVINO ?= 0
+TLS ?= 0
+CERTIFICATE := build/tls/cert.pem
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
@@ -21,7 +23,13 @@ ifeq ($(OPENVINO),1)
 serve test: $(VENV)/openvino.done
 endif
 
-serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:8000; PORT=8080 for another port
+ifeq ($(TLS),1)
+serve: $(CERTIFICATE)
+serve: export TIMECONV_TLS_CERT = $(CERTIFICATE)
+serve: export TIMECONV_TLS_KEY = $(CERTIFICATE:cert.pem=key.pem)
+endif
+
+serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:8000; PORT=8080, TLS=1 for https
 	exec $(BIN)/timeconv serve --port $(PORT)
 
 test: $(VENV)/test.done ## all tests but those that need torch or OpenVINO; TRAINING=1, OPENVINO=1 for these too
@@ -64,6 +72,14 @@ wheel: $(VENV)/test.done ## the wheel, in dist/
 
 clean: ## remove the environment and all build products
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+
+# Made here and trusted by nobody: a browser asks once, and then lets a page use its camera, which it does over https only.
+$(CERTIFICATE):
+	@command -v openssl >/dev/null || { echo "TLS=1 needs openssl to make a certificate, or set TIMECONV_TLS_CERT and TIMECONV_TLS_KEY"; exit 1; }
+	@mkdir -p $(@D)
+	umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=$$(hostname)" \
+		-addext "subjectAltName=DNS:localhost,DNS:$$(hostname),IP:127.0.0.1$(ADDRESS:%=,IP:%)" \
+		-keyout $(@D)/key.pem -out $@ 2>/dev/null
 
 $(VENV)/uv.done: requirements/uv.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=") if sys.version_info < (3, 11) else None'

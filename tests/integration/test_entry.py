@@ -3,16 +3,16 @@
 import asyncio
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -301,39 +301,55 @@ async def _open_with(url: str, headers: dict[str, str]) -> None:
         pass
 
 
-@contextmanager
-def command(settings: dict[str, str], log: Path) -> Iterator[tuple[LiveServer, subprocess.Popen[bytes]]]:
-    """``timeconv serve`` as a process of its own, what it writes in ``log``; it has to end in order."""
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("TIMECONV_")}
-    environment |= {f"TIMECONV_{name}": value for name, value in settings.items()}
-    environment |= {
-        "TIMECONV_PORT": "0",
-        "TIMECONV_WORKERS": "1",
-        "TIMECONV_LOG_FORMAT": "json",
-        "PYTHONPATH": PACKAGES,
-    }
-    with log.open("wb") as written:
+class Command:
+    """``timeconv serve`` as a process of its own, and every line it writes."""
+
+    def __init__(self, **settings: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("TIMECONV_")}
+        environment |= {f"TIMECONV_{name}": value for name, value in settings.items()}
+        environment |= {
+            "TIMECONV_PORT": "0",
+            "TIMECONV_WORKERS": "1",
+            "TIMECONV_LOG_FORMAT": "json",
+            "PYTHONPATH": PACKAGES,
+        }
         words = [sys.executable, "-m", "service.cli", "serve"]
-        process = subprocess.Popen(words, env=environment, stdout=written, stderr=written)  # noqa: S603 - our own
-    try:
-        yield LiveServer(str(_line(log, process, "Ready")["address"]), []), process
-        process.terminate()
-        assert process.wait(30) == 0
-    finally:
-        process.kill()
-        process.wait(30)
+        self.process = subprocess.Popen(  # noqa: S603 - our own
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines: list[str] = []
+        self._new: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
+    def __enter__(self) -> Self:
+        return self
 
-def _line(log: Path, process: subprocess.Popen[bytes], message: str) -> dict[str, Any]:
-    """The first line of a log with this message, once it is written."""
-    until_s = time.monotonic() + 30
-    while time.monotonic() < until_s and process.poll() is None:
-        for line in log.read_text().splitlines():
-            if line.startswith("{") and line.endswith("}") and json.loads(line)["message"] == message:
-                found: dict[str, Any] = json.loads(line)
-                return found
-        time.sleep(0.02)
-    raise AssertionError(log.read_text())
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(30)
+        self._reader.join(30)
+
+    def line(self, message: str) -> dict[str, Any]:
+        """The next log line with this message."""
+        while True:
+            text = self._new.get(timeout=30)
+            if text.startswith("{") and (found := json.loads(text))["message"].startswith(message):
+                return dict(found)
+
+    def stop(self) -> int:
+        """Its exit status, once it has ended in order and all it wrote is read."""
+        self.process.terminate()
+        status = self.process.wait(30)
+        self._reader.join(30)
+        return status
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as written:
+            for text in written:
+                self.lines.append(text)
+                self._new.put(text)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
@@ -344,11 +360,11 @@ def test_nothing_secret_is_written(tmp_path: Path) -> None:
     """
     (key, line), wrong = new_key("a"), new_key("wrong")[0]
     secret = "only-the-service-knows-this-secret"  # noqa: S105 - of this test
-    file, log = tmp_path / "keys", tmp_path / "log"
+    file = tmp_path / "keys"
     file.write_text(line)
     said: list[str] = []
-    settings = {"KEYS_FILE": str(file), "TOKEN_SECRET": secret, "LOG_LEVEL": "debug"}
-    with command(settings, log) as (server, process):
+    with Command(KEYS_FILE=str(file), TOKEN_SECRET=secret, LOG_LEVEL="debug") as command:
+        server = LiveServer(command.line("Ready")["address"], [])
         bearers = [{"Authorization": f"Bearer {credential}"} for credential in (key, wrong, f"{wrong}.{wrong}")]
         answer = httpx.post(f"{server.url}/v1/tokens", headers=bearers[0]).json()
         token, subprotocol = answer["token"], answer["subprotocol"]
@@ -360,15 +376,12 @@ def test_nothing_secret_is_written(tmp_path: Path) -> None:
         said.append(_first_message(server.ws, "other", subprotocol))
         said.append(_first_message(f"{server.ws}?key={key}&token={token}", "timeconv.v1", subprotocol))
         file.write_text(f"{wrong}\n")
-        process.send_signal(signal.SIGHUP)
-        _line(
-            log,
-            process,
-            f"The keys stay as they were: {file}, line 1: not NAME sha256:HEX [sessions=N] [frames_per_s=N]",
-        )
+        command.process.send_signal(signal.SIGHUP)
+        assert "line 1: not NAME" in command.line("The keys stay as they were")["message"]
         said.append(httpx.get(f"{server.url}/v1/models", headers=bearers[0]).text)
         said += [httpx.get(f"{server.url}{path}").text for path in ("/metrics", "/readyz", "/healthz", "/openapi.json")]
-    everything = "\n".join([*said, log.read_text()])
+        assert command.stop() == 0
+    everything = "\n".join([*said, *command.lines])
     assert '"key": "a"' in everything
     for hidden in (key, wrong, secret, token, token.partition(".")[2], line.partition("sha256:")[2]):
         assert hidden not in everything

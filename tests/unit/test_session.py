@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import BadImage, RunnerFailed
 from service.inference.scheduler import Dropped, Fate, Scores, WindowItem
+from service.limits import TokenBucket
 from service.protocol import FrameOutcome, FramesOutcome, Options, Outcome, Prediction, ServerMessage
 from service.session import CaptureClock, Session
 from service.vision.boxes import Box
@@ -53,7 +54,7 @@ class ScriptedLook:
 class Desk:
     """A session, the worker's side of it played by the test, and what it would have sent."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, frames_per_s: float | None = None, **options: Any) -> None:
         self.clock = ManualClock()
         self.look = ScriptedLook()
         self.recorder = Recorder()
@@ -68,6 +69,7 @@ class Desk:
             observer=self.recorder,
             on_change=lambda: None,
             clock=self.clock,
+            rate=None if frames_per_s is None else TokenBucket(frames_per_s, self.clock()),
         )
 
     def receive(self, *frames: bytes, after_s: float = 0.04) -> None:
@@ -579,3 +581,40 @@ def test_another_region_begins_a_new_window() -> None:
     desk.session.update(Options(region="whole"), NETWORK)
     desk.feed(b"face")
     assert desk.outcomes() == [(4, "window_filling")]
+
+
+# Rates
+
+
+def test_frames_over_the_rate_are_answered_so() -> None:
+    """In `latest` a frame over the rate is `rate_limited`, runs are told as one range, and nobody looks at them."""
+    desk = Desk(frames_per_s=2)
+    desk.feed(*[b"none"] * 5, after_s=0)
+    *looked_at, ranged = desk.send()
+    assert ranged == FramesOutcome(first=2, last=4, outcome=Outcome.RATE_LIMITED)
+    assert [pair for message in looked_at for pair in spelled(message)] == [(0, "no_face"), (1, "no_face")]
+    assert len(desk.look.seen) == 2
+    assert desk.session.is_settled
+    desk.feed(b"none", after_s=0.5)
+    assert desk.outcomes() == [(5, "no_face")]
+    assert desk.session.totals().outcomes == {Outcome.NO_FACE: 3, Outcome.RATE_LIMITED: 3}
+
+
+def test_every_is_read_later_instead() -> None:
+    """In `every` no frame is dropped: the next one is read once the rate allows it."""
+    desk = Desk(frames_per_s=2, freshness="every")
+    pauses = []
+    for _ in range(4):
+        desk.feed(b"none", after_s=0)
+        pauses.append(desk.session.pause_s)
+    assert pauses == [0.0, 0.5, 1.0, 1.5]
+    desk.clock.advance(1.5)
+    assert desk.session.pause_s == 0.0
+    assert desk.outcomes() == [(seq, "no_face") for seq in range(4)]
+
+
+def test_latest_never_pauses() -> None:
+    """Reading goes on in `latest` whatever the rate: what comes too fast costs next to nothing."""
+    desk = Desk(frames_per_s=1)
+    desk.feed(*[b"none"] * 3, after_s=0)
+    assert desk.session.pause_s == 0.0

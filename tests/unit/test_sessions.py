@@ -3,8 +3,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.access import ANYONE
-from service.errors import IdleTimeout, SlowReader, TimeConvError
+from service.access import ANYONE, ApiKey
+from service.errors import IdleTimeout, SessionTooLong, SlowReader, TimeConvError, Unauthorized
 from service.protocol import Options
 from service.session import Session
 from service.sessions import Sessions
@@ -163,3 +163,28 @@ def test_expelled_sessions_may_leave_during_a_sweep(sessions: Sessions, clock: M
     sessions.sweep()
     assert sessions.active == 0
     assert {kind for connection in connections for kind in connection.reasons} == {IdleTimeout}
+
+
+def test_the_longest_session(clock: ManualClock) -> None:
+    """A session that has lasted for longer than one may is expelled, however lively it is; at the limit it lives."""
+    sessions = Sessions(blocked_timeout_s=1000, idle_timeout_s=1000, longest_s=100, clock=clock)
+    connection = FakeConnection(clock)
+    with sessions.connected(connection):
+        clock.advance(100.0)
+        connection.session.touch()
+        sessions.sweep()
+        assert connection.reasons == []
+        clock.advance(0.001)
+        sessions.sweep()
+        assert connection.reasons == [SessionTooLong]
+
+
+def test_a_key_that_is_no_more(clock: ManualClock) -> None:
+    """Sessions whose key is no longer known are expelled, and no others."""
+    known = ApiKey("known", b"1")
+    sessions = Sessions(blocked_timeout_s=10, idle_timeout_s=60, clock=clock, knows=lambda key: key is known)
+    stays, leaves = FakeConnection(clock), FakeConnection(clock)
+    stays.key, leaves.key = known, ApiKey("taken away", b"2")
+    with sessions.connected(stays), sessions.connected(leaves):
+        sessions.sweep()
+    assert (stays.reasons, leaves.reasons) == ([], [Unauthorized])

@@ -1,0 +1,68 @@
+"""How it listens: TLS, and a port of its own for operations."""
+
+import asyncio
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from service.settings import Settings
+from tests.conftest import serving
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate as `make serve TLS=1` makes it, its key beside it."""
+    if not (shutil.which("make") and shutil.which("openssl")):
+        pytest.skip("needs make and openssl")
+    path = tmp_path_factory.mktemp("tls") / "cert.pem"
+    words = ["make", "--no-print-directory", f"CERTIFICATE={path}", str(path)]
+    subprocess.run(words, cwd=REPOSITORY, check=True, capture_output=True)  # noqa: S603 - our own
+    return path
+
+
+def test_tls(certificate: Path, face_clip: list[bytes]) -> None:
+    """With a certificate it speaks HTTPS and secure WebSockets, and nothing in the clear."""
+    trusting = ssl.create_default_context(cafile=certificate)
+
+    async def run(address: str) -> list[str]:
+        async with connect(f"{address}?freshness=every", ssl=trusting, compression=None) as stream:
+            for frame in face_clip:
+                await stream.send(frame)
+            await stream.send('{"type":"session.close"}')
+            return [json.loads(text)["type"] async for text in stream]
+
+    settings = Settings(port=0, tls_cert=certificate, tls_key=certificate.with_name("key.pem"), workers=1)
+    with serving(settings) as server:
+        url = server.url.replace("http", "https", 1)
+        assert httpx.get(f"{url}/readyz", verify=trusting).json()["ready"]
+        assert httpx.post(f"{url}/v1/tokens", headers={"Origin": url}, verify=trusting).status_code == 200
+        said = asyncio.run(asyncio.wait_for(run(server.ws.replace("ws", "wss", 1)), 60))
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{server.url}/readyz")
+    assert (said[0], said[-1], said.count("prediction")) == ("session.started", "session.closed", len(face_clip) - 4)
+
+
+def test_a_port_for_operations() -> None:
+    """With a port of their own, health and metrics are there and only there, and nothing else is."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        ops_port = free.getsockname()[1]
+    paths = ("/healthz", "/readyz", "/metrics", "/v1/models", "/")
+    settings = Settings.model_validate({"port": 0, "ops_port": ops_port, "workers": 1})
+    with serving(settings) as server:
+        found = {
+            url: [httpx.get(url + path).status_code for path in paths]
+            for url in (server.url, f"http://127.0.0.1:{ops_port}")
+        }
+    assert list(found.values()) == [[404, 404, 404, 200, 200], [200, 200, 200, 404, 404]]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{ops_port}/healthz")
