@@ -1,6 +1,6 @@
 """``POST /v1/tokens``: what a browser needs to open a session, and where it learns why it could not."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from service.api.entry import RESPONSES, TOKEN_SUBPROTOCOL, Credentials, check_origin, session_place
@@ -26,12 +26,13 @@ class Token(BaseModel):
         503: {"description": "Full"},
     },
 )
-async def tokens(request: Request, given: Credentials) -> Token:
+async def tokens(request: Request, response: Response, given: Credentials) -> Token:
     """For an API key, never for a token; refused as the upgrade would be, with ``retry_after_ms``.
 
     A browser cannot read why an upgrade was refused, and can set no header on it.
     """
     engine: Engine = request.app.state.engine
+    response.headers["Cache-Control"] = "no-store"
     check_origin(request)
     key = engine.access.by_key(None if given is None else given.credentials)
     with session_place(engine, request, key):

@@ -27,6 +27,7 @@ from timeconv_client import (
     ConnectionLost,
     ErrorMessage,
     Event,
+    Forbidden,
     FrameOutcome,
     FramesOutcome,
     Prediction,
@@ -38,6 +39,9 @@ from timeconv_client import (
     SessionError,
     SessionUpdated,
     TimeConvClientError,
+    TooMany,
+    Unauthorized,
+    Unavailable,
     UnknownMessage,
     UpdateRefused,
     connect,
@@ -818,6 +822,24 @@ def test_a_refused_upgrade() -> None:
                     pass
         error = refused.value
         assert (error.status, error.code, error.retryable, error.retry_after_ms) == (503, "at_capacity", True, 5000)
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, Unauthorized), (403, Forbidden), (429, TooMany), (503, Unavailable), (404, ServerRefused)],
+)
+def test_refusals_have_kinds(status: int, kind: type[ServerRefused]) -> None:
+    """What a caller may want to tell apart has an error of its own."""
+
+    async def test() -> None:
+        async with refusing_server(HTTPStatus(status), b"{}") as address:
+            with pytest.raises(ServerRefused) as refused:
+                async with connect(address, key="tc_x"):
+                    pass
+        assert type(refused.value) is kind
+        assert "tc_x" not in str(refused.value)
 
     run(test())
 

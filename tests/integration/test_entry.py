@@ -16,13 +16,15 @@ from typing import Any, Self
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from service.access import new_key
+from service.cli import app
 from service.settings import Settings
 from tests.conftest import LiveServer, serving
-from timeconv_client import Forbidden, TooMany, Unauthorized, Unavailable
+from timeconv_client import TooMany, Unauthorized, Unavailable
 from timeconv_client import connect as open_session
 
 FRIEND = "https://friend.example"
@@ -145,7 +147,8 @@ def test_an_upgrade_with_a_token(guarded: Guarded) -> None:
 
 
 def test_tokens_make_no_tokens(guarded: Guarded) -> None:
-    """A token does not get another, or it would never expire."""
+    """A token does not get another, or it would never expire; and nobody on the way keeps it."""
+    assert guarded.post("/v1/tokens", guarded.key).headers["cache-control"] == "no-store"
     assert guarded.post("/v1/tokens", guarded.token()["token"]).status_code == HTTPStatus.UNAUTHORIZED
 
 
@@ -255,7 +258,6 @@ def test_the_client_names_refusals(guarded: Guarded) -> None:
         with pytest.raises(ValueError, match="ASCII"):
             asyncio.run(opened(guarded.server, bad))
     asyncio.run(opened(guarded.server, guarded.key))
-    assert issubclass(Forbidden, Unauthorized.__bases__[0])
 
     async def full(server: LiveServer) -> None:
         async with open_session(server.url):
@@ -263,6 +265,21 @@ def test_the_client_names_refusals(guarded: Guarded) -> None:
 
     with serving(Settings(port=0, max_sessions=1, workers=1)) as server, pytest.raises(Unavailable):
         asyncio.run(full(server))
+
+
+def test_the_command_takes_a_key(
+    guarded: Guarded, face_jpeg: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`timeconv stream` takes the key as an option or from TIMECONV_KEY, and says so where there is none."""
+    picture = tmp_path / "face.jpg"
+    picture.write_bytes(face_jpeg)
+    words = ["stream", str(picture), "--url", guarded.server.url, "--every", "--quiet"]
+    refused = CliRunner().invoke(app, words)
+    assert (refused.exit_code, "--key or TIMECONV_KEY" in refused.output) == (1, True)
+    assert CliRunner().invoke(app, [*words, "--key", guarded.key]).exit_code == 0
+    monkeypatch.setenv("TIMECONV_KEY", guarded.key)
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert guarded.key not in CliRunner().invoke(app, ["stream", "--help"]).output
 
 
 def test_a_key_is_taken_away(tmp_path: Path) -> None:
