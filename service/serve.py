@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import ipaddress
 import logging
@@ -10,12 +11,15 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
 import uvicorn
 
 from service.app import open_app
 from service.engine import Engine
 from service.errors import Unavailable
+from service.gate import Gate
+from service.http import HttpProtocol
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
 from service.websocket import WebSocketProtocol
@@ -25,7 +29,7 @@ log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _SHUTDOWN_S = 5
 _OTHER_FILES = 256
-"""Open files beside the sessions' sockets: other connections, libraries, models."""
+"""Open files beside the connections' sockets: libraries, models, connections on their way out."""
 
 
 def run(settings: Settings) -> None:
@@ -35,7 +39,7 @@ def run(settings: Settings) -> None:
         TimeConvError: the service cannot start; the message says why.
     """
     if sys.platform != "win32":
-        allow_files(settings.max_sessions + _OTHER_FILES)
+        allow_files(settings.max_connections + _OTHER_FILES)
     with listen(settings) as listening, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signalled(settings, listening))
 
@@ -49,7 +53,7 @@ def allow_files(wanted: int) -> None:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         if allowed < wanted:
-            log.warning("The system allows %d open files, and as many sessions would need %d", allowed, wanted)
+            log.warning("The system allows %d open files, and as many connections would need %d", allowed, wanted)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -89,8 +93,15 @@ async def serve(
     """
     if not _is_loopback(settings.host):
         log.warning("Everyone who reaches %s can use this service: it asks for no key", settings.host)
+    if settings.max_connections < settings.max_sessions:
+        log.warning(
+            "max_connections is %d, so there cannot be %d sessions", settings.max_connections, settings.max_sessions
+        )
     async with open_app(settings, exit_process=exit_process) as app:
-        server = _Server(uvicorn_config(app, settings))
+        metrics = app.state.engine.metrics
+        gate = Gate(settings, refused=metrics.refused)
+        metrics.watch_connections(lambda: gate.connections)
+        server = _Server(uvicorn_config(app, settings, gate))
         serving = asyncio.create_task(server.serve([listening]))
         stopping = asyncio.create_task(stop.wait())
         host, port = listening.getsockname()[:2]
@@ -128,12 +139,14 @@ async def _serve_until_signalled(settings: Settings, listening: socket.socket) -
     log.info("Stopped")
 
 
-def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings, gate: Gate) -> uvicorn.Config:
     """How uvicorn carries an ASGI application here; the load generator's echo is carried the same way."""
+    # uvicorn only ever calls these classes.
     return uvicorn.Config(
         app,
         lifespan="off",
-        ws=WebSocketProtocol,
+        http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, gate=gate)),
+        ws=cast("type[asyncio.Protocol]", functools.partial(WebSocketProtocol, gate=gate)),
         ws_per_message_deflate=False,  # A JPEG does not get smaller, only later.
         ws_max_size=2 * settings.max_frame_bytes + TIMESTAMP_BYTES,
         # A pong cannot be read while reading pauses for a slow `every` session; our own timeouts end the dead ones.

@@ -76,6 +76,24 @@ class Settings(BaseSettings):
         description="Worker threads; the default is one per usable core.",
     )
     max_sessions: int = Field(500, ge=1, le=100_000, description="Sessions connected at once; more get 503.")
+    max_connections: int = Field(
+        2000, ge=1, le=1_000_000, description="Connections of all kinds at once; more get 503 and are closed."
+    )
+    max_connections_per_address: int = Field(
+        500, ge=1, le=1_000_000, description="The same for one address, in IPv6 one /64 network."
+    )
+    max_header_bytes: int = Field(
+        32_768, ge=1024, le=1_048_576, description="Header of a request, and all that frames its body; more gets 431."
+    )
+    handshake_timeout_ms: int = Field(
+        10_000, ge=100, le=600_000, description="A connection without a whole request header for longer gets 408."
+    )
+    max_small_frames_per_second: int = Field(
+        200,
+        ge=10,
+        le=100_000,
+        description="Control frames, small fragments and tiny messages of a WebSocket; more close it (1008).",
+    )
     max_frame_bytes: int = Field(
         2_000_000, ge=1_000, le=50_000_000, description="Largest JPEG; over twice this the connection is closed (1009)."
     )

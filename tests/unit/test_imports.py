@@ -14,10 +14,11 @@ LAYERS: list[set[str]] = [
     {"service", "service.errors", "service.settings"},
     {"service.protocol", "service.vision", "service.inference", "service.streaming"},
     {"service.telemetry", "service.answers", "service.session", "service.predict", "service.places", "service.outbox"},
+    {"service.budget", "service.gate"},
     {"service.sessions", "service.watchdog", "service.websocket", "service.inlet"},
     {"service.engine"},
     {"service.api", "service.doctor"},
-    {"service.app"},
+    {"service.app", "service.http"},
     {"service.serve"},
     {"service.cli"},
 ]

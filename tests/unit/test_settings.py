@@ -184,8 +184,8 @@ def test_frozen() -> None:
 def test_unit_in_the_name(name: str) -> None:
     """A number is a count, a port, or has its unit in its name."""
     counts = {"port", "workers", "max_sessions", "max_frame_pixels", "max_batch", "max_waiting_windows"}
-    counts |= {"max_waiting_predictions", "detect_every_frames"}
-    assert name.endswith(("_ms", "_bytes", "_mb")) or name in counts
+    counts |= {"max_waiting_predictions", "detect_every_frames", "max_connections", "max_connections_per_address"}
+    assert name.endswith(("_ms", "_bytes", "_mb", "_per_second")) or name in counts
 
 
 def test_shipped_model_store() -> None:

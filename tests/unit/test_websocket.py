@@ -10,6 +10,8 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 
+from service.gate import Gate
+from service.settings import Settings
 from service.websocket import EXTENSION, Link, WebSocketProtocol
 
 UPGRADE = (
@@ -60,11 +62,15 @@ class Pipe(asyncio.Transport):
         self.is_reading_paused = False
 
 
-def opened(application: Application, pipe: Pipe | None = None) -> tuple[WebSocketProtocol, Pipe]:
+def opened(
+    application: Application, pipe: Pipe | None = None, gate: Gate | None = None
+) -> tuple[WebSocketProtocol, Pipe]:
     """A connection that has asked for its upgrade."""
     pipe = pipe or Pipe()
     config = Config(application, lifespan="off", log_config=None, ws=WebSocketProtocol, ws_max_size=1000)
-    protocol = pipe.protocol = WebSocketProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    protocol = pipe.protocol = WebSocketProtocol(
+        config, ServerState(), {}, asyncio.get_running_loop(), gate=gate or Gate(Settings())
+    )
     protocol.close_timeout = 0.01
     protocol.connection_made(pipe)
     protocol.data_received(UPGRADE)
@@ -121,10 +127,10 @@ class Talk:
         await self.over.wait()
 
 
-async def talking(pipe: Pipe | None = None) -> tuple[WebSocketProtocol, Pipe, Talk]:
+async def talking(pipe: Pipe | None = None, gate: Gate | None = None) -> tuple[WebSocketProtocol, Pipe, Talk]:
     """A connection that is accepted."""
     talk = Talk()
-    protocol, pipe = opened(talk, pipe)
+    protocol, pipe = opened(talk, pipe, gate)
     await talk.accepted.wait()
     pipe.written = b""
     return protocol, pipe, talk
