@@ -219,7 +219,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._gate.enter(self._address)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came. Of a client that broke a rule as much as a message may have is discarded, the rest unread."""
+        """Parse what came. After a broken rule as much is discarded as a message may have, and the rest not read."""
         if not self._is_refused:
             super().data_received(data)
             return
