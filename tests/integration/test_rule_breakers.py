@@ -4,6 +4,8 @@ import base64
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Self
 
 import httpx
 import pytest
@@ -20,8 +22,11 @@ def frame(
 ) -> bytes:
     """A WebSocket frame, its mask 0; ``size`` says another one than the payload has."""
     size = len(payload) if size < 0 else size
-    length = bytes([size]) if size < 126 else bytes([126]) + struct.pack("!H", size)
-    if size > 65_535:
+    if size < 126:
+        length = bytes([size])
+    elif size < 65_536:
+        length = bytes([126]) + struct.pack("!H", size)
+    else:
         length = bytes([127]) + struct.pack("!Q", size)
     length = bytes([length[0] | 0x80 * masked]) + length[1:]
     return bytes([0x80 * fin | reserved << 4 | opcode]) + length + bytes(4 * masked) + payload
@@ -44,7 +49,7 @@ class RawClient:
         assert self.heard.startswith(b"HTTP/1.1 101")
         self.heard = self.heard.partition(b"\r\n\r\n")[2]
 
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -171,7 +176,7 @@ def test_a_header_of_200_mb_is_not_swallowed(guarded: LiveServer) -> None:
     sent = 0
     with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as client:
         client.sendall(b"GET / HTTP/1.1\r\nx: ")
-        with pytest.raises(ConnectionError):
+        with suppress(ConnectionError):
             while sent < 200_000_000:
                 sent += client.send(b"y" * 65_536)
     assert sent < 50_000_000
