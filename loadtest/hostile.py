@@ -130,7 +130,6 @@ async def _neighbour(url: str, clip: Sequence[bytes], seconds: float) -> list[fl
     In `every`: a frame is answered however late, and its wait for credit counts.
     """
     due_s: list[float] = []
-    latencies: list[float] = []
     async with connect(url, freshness="every") as session:
 
         async def frames() -> AsyncIterator[bytes]:
@@ -140,10 +139,11 @@ async def _neighbour(url: str, clip: Sequence[bytes], seconds: float) -> list[fl
                 await asyncio.sleep(due_s[-1] - time.monotonic())
                 yield clip[index % len(clip)]
 
-        async for event in session.stream(frames()):
-            if isinstance(event, Prediction):
-                latencies.append(time.monotonic() - due_s[event.seq])
-    return latencies
+        return [
+            time.monotonic() - due_s[event.seq]
+            async for event in session.stream(frames())
+            if isinstance(event, Prediction)
+        ]
 
 
 def _percentile_ms(latencies: Sequence[float], share: float) -> float:
