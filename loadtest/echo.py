@@ -14,6 +14,7 @@ import uvicorn
 
 from service import protocol
 from service.cli import read_settings
+from service.gate import Gate
 from service.protocol import Outcome
 from service.serve import listen, uvicorn_config
 from service.websocket import EXTENSION, Link
@@ -118,7 +119,7 @@ def main() -> None:
     settings = read_settings(host="127.0.0.1", port=0)
     with listen(settings) as listening:
         print(f"Ready address=http://{settings.host}:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
-        uvicorn.Server(uvicorn_config(echo, settings)).run(sockets=[listening])
+        uvicorn.Server(uvicorn_config(echo, settings, Gate(settings))).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ TimeConvError
 │   ├── BadBody                a REST body that is not a prediction's
 │   ├── ClientGone             a REST caller that left before its request was read
 │   ├── TooLarge               a REST body over its limit
+│   ├── HeaderTooLarge         a request's header, or what frames its body, over its limit
+│   ├── HandshakeTimeout       no whole request header in time
+│   ├── RateLimited            more small frames, or requests ahead of their answers, than a connection may send
 │   ├── FrameRefused           one frame of a REST call is bad; says which
 │   ├── SlowReader             the client does not read its answers
 │   ├── IdleTimeout            nothing was said for too long
@@ -18,6 +21,7 @@ TimeConvError
 │   └── OriginRefused          a page of another site
 ├── Unavailable                true now, perhaps not in a moment
 │   ├── Overloaded             a bounded queue is full
+│   ├── TooManyConnections     as many as the settings allow, in all or from one address
 │   ├── AtCapacity             as many sessions as the settings allow
 │   ├── TooManySessions        as many as this key or address may have
 │   ├── SessionTooLong         the session has lasted its longest
@@ -121,6 +125,27 @@ class TooLarge(BadRequest):
     status = 413
 
 
+class HeaderTooLarge(BadRequest):
+    """A request's header, or what frames its body, is over its limit; nothing more is read."""
+
+    code = "header_too_large"
+    status = 431
+
+
+class HandshakeTimeout(BadRequest):
+    """A connection has not sent the whole header of a request in time."""
+
+    code = "handshake_timeout"
+    status = 408
+
+
+class RateLimited(BadRequest):
+    """A connection sends more small frames, or more requests ahead of their answers, than it may."""
+
+    code = "rate_limited"
+    status = 429
+
+
 class FrameRefused(BadRequest):
     """The frame at ``index`` of a REST call is not a picture we take; ``reason`` as in `BadImage`."""
 
@@ -173,6 +198,13 @@ class Overloaded(Unavailable):
     """A bounded queue is full; nothing was queued."""
 
     code = "overloaded"
+
+
+class TooManyConnections(Unavailable):
+    """As many connections are open, in all or from one address, as the settings allow."""
+
+    code = "too_many_connections"
+    retry_after_ms = 5000
 
 
 class AtCapacity(Unavailable):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import ipaddress
 import logging
@@ -11,6 +12,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import cast
 
 import uvicorn
 
@@ -18,6 +20,8 @@ from service.api.entry import listed
 from service.app import create_ops_app, open_app
 from service.engine import Engine
 from service.errors import BadConfiguration, Unavailable
+from service.gate import Gate
+from service.http import HttpProtocol
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
 from service.websocket import WebSocketProtocol
@@ -27,7 +31,7 @@ log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _SHUTDOWN_S = 5
 _OTHER_FILES = 256
-"""Open files beside the sessions' sockets: other connections, libraries, models."""
+"""Open files beside the connections' sockets: libraries, models, connections on their way out."""
 
 
 def run(settings: Settings) -> None:
@@ -38,7 +42,7 @@ def run(settings: Settings) -> None:
     """
     check_entry(settings)
     if sys.platform != "win32":
-        allow_files(settings.max_sessions + _OTHER_FILES)
+        allow_files(settings.max_connections + _OTHER_FILES)
     with listen(settings) as listening, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signalled(settings, listening))
 
@@ -77,7 +81,7 @@ def allow_files(wanted: int) -> None:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         if allowed < wanted:
-            log.warning("The system allows %d open files, and as many sessions would need %d", allowed, wanted)
+            log.warning("The system allows %d open files, and as many connections would need %d", allowed, wanted)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -118,9 +122,16 @@ async def serve(
     Raises:
         TimeConvError: the service cannot start; the message says why.
     """
+    if settings.max_connections < settings.max_sessions:
+        log.warning(
+            "max_connections is %d, so there cannot be %d sessions", settings.max_connections, settings.max_sessions
+        )
     async with open_app(settings, exit_process=exit_process) as app, _operations(app.state.engine):
         on_open(app.state.engine)
-        server = _Server(uvicorn_config(app, settings))
+        metrics = app.state.engine.metrics
+        gate = Gate(settings, refused=metrics.refused)
+        metrics.watch_connections(lambda: gate.connections)
+        server = _Server(uvicorn_config(app, settings, gate))
         serving = asyncio.create_task(server.serve([listening]))
         stopping = asyncio.create_task(stop.wait())
         host, port = listening.getsockname()[:2]
@@ -195,12 +206,14 @@ def _reload_on_hangup(engine: Engine) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.access.keys.reload)
 
 
-def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings, gate: Gate) -> uvicorn.Config:
     """How uvicorn carries an ASGI application here; the load generator's echo is carried the same way."""
+    # uvicorn only ever calls these classes.
     return uvicorn.Config(
         app,
         lifespan="off",
-        ws=WebSocketProtocol,
+        http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, gate=gate)),
+        ws=cast("type[asyncio.Protocol]", functools.partial(WebSocketProtocol, gate=gate)),
         ws_per_message_deflate=False,  # A JPEG does not get smaller, only later.
         ws_max_size=2 * settings.max_frame_bytes + TIMESTAMP_BYTES,
         # A pong cannot be read while reading pauses for a slow `every` session; our own timeouts end the dead ones.

@@ -112,6 +112,24 @@ class Settings(BaseSettings):
     max_texts_per_s: float = Field(
         20.0, gt=0, le=100_000, description="Text messages of a session; faster ones are read later."
     )
+    max_connections: int = Field(
+        2000, ge=1, le=1_000_000, description="Connections of all kinds at once; more get 503 and are closed."
+    )
+    max_connections_per_address: int = Field(
+        500, ge=1, le=1_000_000, description="The same for one address (IPv6: /64), but loopback."
+    )
+    max_header_bytes: int = Field(
+        32_768, ge=1024, le=1_048_576, description="Header of a request, and all that frames its body; more gets 431."
+    )
+    handshake_timeout_ms: int = Field(
+        10_000, ge=100, le=600_000, description="A connection without a whole request header for longer gets 408."
+    )
+    max_small_frames_per_s: int = Field(
+        200,
+        ge=10,
+        le=100_000,
+        description="Control frames, small fragments and tiny messages of a WebSocket; more close it (1008).",
+    )
     max_frame_bytes: int = Field(
         2_000_000, ge=1_000, le=50_000_000, description="Largest JPEG; over twice this the connection is closed (1009)."
     )

@@ -7,12 +7,21 @@ application in the scope, as the extension `EXTENSION`: messages are calls, both
 
 import asyncio
 from collections import deque
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
+from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from service import protocol
+from service.budget import Budget
+from service.errors import RateLimited
+from service.gate import Gate
 
 EXTENSION = "timeconv.link"
 
@@ -41,6 +50,11 @@ class Link(Protocol):
         """Whether a message may be sent: the client is there and reads."""
         ...
 
+    @property
+    def breach(self) -> str | None:
+        """The code of the error for which the connection ended by itself."""
+        ...
+
     def attach(self, listener: Listener) -> None:
         """Have messages come to ``listener`` from now on, those first that came already."""
         ...
@@ -66,13 +80,60 @@ _GOODBYE_S = 1.0
 """How long a client gets to take what ends its connection."""
 
 
+_TINY_MESSAGE_BYTES = 512
+"""No picture is smaller; a message under this costs as much to handle as one of a picture."""
+_SMALL_FRAGMENT_BYTES = 4096
+"""Clients that cut messages up make larger pieces."""
+
+
+class _Frames(ServerProtocol):
+    """The parser, without extensions. It counts frames that are small, and stops at once where there are too many."""
+
+    def __init__(self, small: Budget, max_size: int) -> None:
+        super().__init__(max_size=max_size)
+        self._small = small
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame."""
+        is_whole = frame.fin and frame.opcode is not Opcode.CONT
+        if len(frame.data) < (_TINY_MESSAGE_BYTES if is_whole else _SMALL_FRAGMENT_BYTES) and not self._small.spend():
+            self._end(RateLimited("This connection sends more small frames than it may"))
+        else:
+            super().recv_frame(frame)
+
+    def _end(self, error: RateLimited) -> None:
+        self.parser_exc = error
+        self.writes.clear()  # Pongs.
+        if self.state is OPEN:
+            self.send_text(protocol.encode(protocol.error_message(error, closing=True)))
+        self.fail(error.close_code, error.code)
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection."""
 
+    breach: str | None = None
+    """The code of the error for which the connection ended by itself."""
+    _is_refused = False
+    _discarded_bytes = 0
     _cut_off: asyncio.TimerHandle | None = None
     _listener: Listener | None = None
     _hears = True
     _held: deque[bytes | str]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        gate: Gate,
+    ) -> None:
+        """``gate`` has the limits; the rest is uvicorn's."""
+        super().__init__(config, server_state, app_state, _loop)
+        self._gate = gate
+        self.conn: ServerProtocol = _Frames(gate.small_frames(), config.ws_max_size)
 
     # The application's side: `Link`
 
@@ -128,6 +189,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return
         self.conn.send_text(text)
         self.conn.send_close(code, reason)
+        self._resume()
         self._write_and_cut_off()
 
     def _hear(self, message: bytes | str) -> None:
@@ -151,8 +213,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     # The transport's side
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection; it was let in as HTTP."""
+        super().connection_made(transport)
+        self._gate.enter(self._address)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came. After a broken rule as much is discarded as a message may have, and the rest not read."""
+        if not self._is_refused:
+            super().data_received(data)
+            return
+        self._discarded_bytes += len(data)
+        if self._discarded_bytes > self.config.ws_max_size:
+            self._stop_reading()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
+        self._gate.leave(self._address)
         if self._cut_off is not None:
             self._cut_off.cancel()
         super().connection_lost(exc)
@@ -223,11 +300,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         uvicorn closes the socket at once. If the client is still sending, as with a message that is too large, the
         kernel answers with a reset, which overtakes the close frame: the client sees 1006 instead of 1009.
         """
+        self._is_refused = True
+        broken = self.conn.parser_exc
+        if isinstance(broken, RateLimited):
+            self.breach = broken.code
+            self._gate.refuse(broken)
         if self.close_sent:
-            return  # The rest of the message that was refused.
-        assert self.conn.close_sent is not None
+            self._stop_reading()
+            return
+        if self.conn.close_sent is None:  # There is no WebSocket yet to send a close on.
+            self.transport.abort()
+            return
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if self.breach is None:
+            self._resume()
+        else:
+            self._stop_reading()
         self._write_and_cut_off()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -249,5 +338,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _write_and_cut_off(self) -> None:
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self._resume()
         self.close_timer = self.loop.call_later(_GOODBYE_S, self.transport.abort)
+
+    def _stop_reading(self) -> None:
+        """Read no more, whoever asks for it: to ASGI reading does not look paused."""
+        self.read_paused = False
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""

@@ -140,6 +140,7 @@ class StreamConnection:
             self._link.attach(self)
             self._wake()
             await self._websocket.receive()  # Messages come by calls; this is the end.
+            self._reason = self._link.breach or self._reason
         except asyncio.CancelledError:
             self._reason = "shutdown"
             raise

@@ -134,6 +134,10 @@ class Metrics:
         self._sessions["active"].set_function(active)
         self._sessions["blocked"].set_function(blocked)
 
+    def watch_connections(self, connections: Callable[[], int]) -> None:
+        """Where to read the number of connections."""
+        self._gauge("timeconv_connections", "Open connections of all kinds.").set_function(connections)
+
     def watch_queues(self, turns: Callable[[], int], windows: Callable[[], int], in_flight: Callable[[], int]) -> None:
         """Where to read how much waits."""
         self._gauge("timeconv_waiting_sources", "Sessions and calls that wait for a worker.").set_function(turns)

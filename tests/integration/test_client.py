@@ -30,7 +30,7 @@ def test_a_stream_may_be_longer_than_what_waits_for_the_iterator(live_server: Li
 
     async def frames() -> AsyncIterator[bytes]:
         for _ in range(EVENT_BUFFER + 200):
-            yield b"no picture"
+            yield b"no picture" * 60
 
     async def run() -> int:
         async with connect(live_server.url, freshness="every") as session:

@@ -35,7 +35,8 @@ def frame(opcode: int, payload: bytes = b"") -> bytes:
     return bytes([0x80 | opcode]) + length + bytes(4) + payload
 
 
-BAD_FRAME, BAD_TEXT, CLOSE = frame(2, b"x"), frame(1, b"?"), frame(1, b'{"type":"session.close"}')
+# Not so small that their number is limited.
+BAD_FRAME, BAD_TEXT, CLOSE = frame(2, b"x" * 600), frame(1, b"?" * 600), frame(1, b'{"type":"session.close"}')
 
 
 class Deaf:

@@ -19,7 +19,7 @@ from service.errors import (
 PROTOCOL_PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 CLOSE_CODES = {1001, 1008, 1011, 1013}
-STATUSES = {400, 401, 403, 404, 413, 422, 429, 500, 503, 504}
+STATUSES = {400, 401, 403, 404, 408, 413, 422, 429, 431, 500, 503, 504}
 
 
 def descendants(kind: type[TimeConvError]) -> Iterator[type[TimeConvError]]:

@@ -21,10 +21,11 @@ LAYERS: list[set[str]] = [
         "service.limits",
     },
     {"service.telemetry", "service.answers", "service.session", "service.predict", "service.places", "service.outbox"},
+    {"service.budget", "service.gate"},
     {"service.sessions", "service.watchdog", "service.websocket", "service.inlet"},
     {"service.engine"},
     {"service.api", "service.doctor"},
-    {"service.app"},
+    {"service.app", "service.http"},
     {"service.serve"},
     {"service.cli"},
 ]

@@ -10,7 +10,10 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 
+from service.gate import Gate
+from service.settings import Settings
 from service.websocket import EXTENSION, Link, WebSocketProtocol
+from tests.fakes import ManualClock
 
 UPGRADE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -60,11 +63,15 @@ class Pipe(asyncio.Transport):
         self.is_reading_paused = False
 
 
-def opened(application: Application, pipe: Pipe | None = None) -> tuple[WebSocketProtocol, Pipe]:
+def opened(
+    application: Application, pipe: Pipe | None = None, gate: Gate | None = None
+) -> tuple[WebSocketProtocol, Pipe]:
     """A connection that has asked for its upgrade."""
     pipe = pipe or Pipe()
     config = Config(application, lifespan="off", log_config=None, ws=WebSocketProtocol, ws_max_size=1000)
-    protocol = pipe.protocol = WebSocketProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    protocol = pipe.protocol = WebSocketProtocol(
+        config, ServerState(), {}, asyncio.get_running_loop(), gate=gate or Gate(Settings())
+    )
     protocol.close_timeout = 0.01
     protocol.connection_made(pipe)
     protocol.data_received(UPGRADE)
@@ -121,10 +128,10 @@ class Talk:
         await self.over.wait()
 
 
-async def talking(pipe: Pipe | None = None) -> tuple[WebSocketProtocol, Pipe, Talk]:
+async def talking(pipe: Pipe | None = None, gate: Gate | None = None) -> tuple[WebSocketProtocol, Pipe, Talk]:
     """A connection that is accepted."""
     talk = Talk()
-    protocol, pipe = opened(talk, pipe)
+    protocol, pipe = opened(talk, pipe, gate)
     await talk.accepted.wait()
     pipe.written = b""
     return protocol, pipe, talk
@@ -382,6 +389,150 @@ def test_text_that_is_not_utf8_breaks_a_rule() -> None:
         protocol.data_received(Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True))
         assert b"\x03\xef" in pipe.written
         assert not ear.heard
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+SMALL = {
+    "ping": Frame(Opcode.PING, b"!").serialize(mask=True),
+    "pong": Frame(Opcode.PONG, b"").serialize(mask=True),
+    "fragment": Frame(Opcode.CONT, b"f", fin=False).serialize(mask=True),
+    "empty fragment": Frame(Opcode.CONT, b"", fin=False).serialize(mask=True),
+    "tiny message": Frame(Opcode.BINARY, b"m").serialize(mask=True),
+    "text": Frame(Opcode.TEXT, b"t").serialize(mask=True),
+}
+BEGUN = Frame(Opcode.BINARY, b"a", fin=False).serialize(mask=True)
+
+
+def narrow_gate(codes: list[str]) -> Gate:
+    """A gate that lets twenty small frames pass, and no more, as its clock stands still."""
+    return Gate(Settings(max_small_frames_per_s=10), refused=codes.append, clock=ManualClock())
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_flood_of_small_frames_ends_the_connection(kind: str) -> None:
+    """With `rate_limited` and 1008; the rest of the flood is neither parsed nor read, and the client is cut off."""
+
+    async def test() -> None:
+        codes: list[str] = []
+        protocol, pipe, talk = await talking(gate=narrow_gate(codes))
+        ear = Ear(talk.link)
+        begun = BEGUN if "fragment" in kind else b""
+        protocol.data_received(begun + SMALL[kind] * (20 - bool(begun)))
+        heard = len(ear.heard)
+        assert talk.link.breach is None
+        pipe.written = b""
+        protocol.data_received(SMALL[kind] * 10_000)
+        assert b'"code":"rate_limited"' in pipe.written
+        assert pipe.written.endswith(b"\x88\x0e\x03\xf0rate_limited")
+        assert pipe.is_reading_paused
+        assert pipe.ended_writing
+        assert (len(ear.heard), talk.link.breach, codes) == (heard, "rate_limited", ["rate_limited"])
+        assert not talk.link.is_writable
+        assert (await talk.receive(), await talk.receive())[1]["type"] == "websocket.disconnect"
+        talk.link.read_on()
+        assert pipe.is_reading_paused
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_small_frames_over_time_are_no_flood() -> None:
+    """What is spent comes back: a client that pings now and then lives."""
+
+    async def test() -> None:
+        clock = ManualClock()
+        gate = Gate(Settings(max_small_frames_per_s=10), clock=clock)
+        protocol, pipe, talk = await talking(gate=gate)
+        for _ in range(200):
+            protocol.data_received(SMALL["ping"])
+            clock.advance(0.1)
+        assert talk.link.is_writable
+        talk.over.set()
+        pipe.abort()
+
+    run(test)
+
+
+def test_pictures_are_no_small_frames() -> None:
+    """Pictures, whole and in pieces of an ordinary size, are not counted."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking(gate=narrow_gate([]))
+        ear = Ear(talk.link)
+        protocol.data_received(binary(*[bytes(600)] * 50))
+        assert len(ear.heard) == 50
+        talk.over.set()
+        pipe.abort()
+
+    run(test)
+
+
+def test_a_flood_before_the_accept_cuts_off() -> None:
+    """There is no WebSocket yet that could be closed with a code."""
+
+    async def test() -> None:
+        never = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            del scope, receive, send
+            await never.wait()
+
+        protocol, pipe = opened(slow, gate=narrow_gate([]))
+        protocol.data_received(SMALL["ping"] * 100)
+        assert pipe.cut_off.is_set()
+        never.set()
+
+    run(test)
+
+
+def test_a_rule_broken_before_the_accept_cuts_off() -> None:
+    """Nor for any other broken rule."""
+
+    async def test() -> None:
+        never = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            del scope, receive, send
+            await never.wait()
+
+        protocol, pipe = opened(slow)
+        protocol.data_received(b"\xff\xff")
+        assert pipe.cut_off.is_set()
+        never.set()
+
+    run(test)
+
+
+def test_a_flood_after_the_close_is_not_read() -> None:
+    """A client that is told to go and begins to flood is not parsed to its end."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking(gate=narrow_gate([]))
+        talk.link.end(b"why", 1008, "slow_reader")
+        protocol.data_received(SMALL["ping"] * 100)
+        assert pipe.is_reading_paused
+        assert pipe.written.endswith(b"slow_reader")
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_after_a_broken_rule_not_all_is_read() -> None:
+    """As much as a message may have is discarded, so that the sender sees the close; then reading stops."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        protocol.data_received(Frame(Opcode.BINARY, bytes(1001)).serialize(mask=True))
+        assert not pipe.is_reading_paused
+        protocol.data_received(bytes(1000))
+        assert not pipe.is_reading_paused
+        protocol.data_received(bytes(1))
+        assert pipe.is_reading_paused
         talk.over.set()
         await pipe.cut_off.wait()
 
