@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 
+from service.drain import Drain
 from service.errors import AtCapacity, DeviceUnavailable, Overloaded
 from service.inference.artifact import ModelStore
 from service.inference.device import Tuning, choose_device
@@ -47,6 +48,7 @@ class Engine:
     session_places: Places
     predict_places: Places
     watchdog: Watchdog
+    drain: Drain
     clock: Callable[[], float]
 
     async def network(self, spec: str) -> LoadedNetwork:
@@ -153,6 +155,7 @@ async def open_engine(
             session_places=Places(settings.max_sessions, _at_capacity),
             predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),
             watchdog=watchdog,
+            drain=Drain(sessions, time_s=settings.drain_ms / 1000),
             clock=clock,
         )
     finally:

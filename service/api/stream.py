@@ -11,7 +11,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from service import protocol
 from service.api.problems import problem
 from service.engine import Engine
-from service.errors import AtCapacity, BadOption, NoSuchStream, TimeConvError
+from service.errors import BadOption, GoingAway, NoSuchStream, TimeConvError, Unavailable
 from service.inference.models import LoadedNetwork
 from service.protocol import Options, ServerMessage, SessionClose
 from service.session import Session
@@ -30,9 +30,10 @@ async def stream(websocket: WebSocket) -> None:
     engine: Engine = websocket.app.state.engine
     try:
         try:
+            engine.drain.admit()
             with engine.session_places.place():
                 await _accepted(engine, websocket)
-        except AtCapacity as error:
+        except Unavailable as error:
             engine.metrics.refused(error.code)
             await websocket.send_denial_response(problem(error))
     except WebSocketDisconnect:
@@ -52,6 +53,7 @@ async def _accepted(engine: Engine, websocket: WebSocket) -> None:
     try:
         options = _options(websocket)
         network = await engine.network(options.model)
+        engine.drain.admit()
     except TimeConvError as error:
         _refuse(engine, websocket, error)
         return
@@ -101,6 +103,7 @@ class StreamConnection:
         self._updating: asyncio.Task[None] | None = None
         self._flush_is_due = False
         self._finished = False
+        self._end_in_order = (1000, "closed")
         self._reason = "disconnected"
         self.session = Session(
             secrets.token_urlsafe(12),
@@ -118,6 +121,16 @@ class StreamConnection:
         """End the session with ``error``."""
         self._reason = error.code
         _end(self._link, error)
+
+    def go_away(self, time_left_s: float) -> None:
+        """Tell the client to leave; it is served for as long as it stays."""
+        self._say(protocol.GoAway(time_left_ms=round(time_left_s * 1000)))
+
+    def finish(self) -> None:
+        """Close as if the client had asked for it, unless it has."""
+        if not self._finished:
+            self._finished, self._end_in_order = True, (GoingAway.close_code, GoingAway.code)
+            self._wake()
 
     async def run(self) -> None:
         """Converse until one side ends it, then leave nothing behind."""
@@ -244,9 +257,9 @@ class StreamConnection:
             elif (message := self.session.next_message()) is not None:
                 self._answer(message)
             elif self._finished and self.session.is_settled:
-                self._reason = "closed"
+                code, self._reason = self._end_in_order
                 link.say(protocol.encode(protocol.SessionClosed(totals=self.session.totals())))
-                link.finish()
+                link.finish(code)
             else:
                 return
 
