@@ -21,6 +21,7 @@ from service.inference.workers import WorkerPool
 from service.inlet import Inlet
 from service.outbox import Outbox
 from service.places import Places
+from service.resume import Resumption
 from service.sessions import Sessions
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -45,6 +46,7 @@ class Engine:
     pool: WorkerPool
     inlet: Inlet
     sessions: Sessions
+    resumption: Resumption
     session_places: Places
     predict_places: Places
     watchdog: Watchdog
@@ -130,7 +132,13 @@ async def open_engine(
         idle_timeout_s=settings.idle_timeout_ms / 1000,
         clock=clock,
     )
+    resumption = Resumption(
+        grace_s=settings.resume_grace_ms / 1000,
+        most_kept=settings.max_sessions,
+        call_later=asyncio.get_running_loop().call_later,
+    )
     metrics.watch_sessions(lambda: sessions.active, lambda: sessions.blocked)
+    metrics.watch_kept(lambda: resumption.kept)
     metrics.watch_queues(lambda: pool.waiting_turns, lambda: pool.waiting_windows, lambda: sessions.in_flight)
     look = Look(
         detector,
@@ -152,6 +160,7 @@ async def open_engine(
             pool=pool,
             inlet=Inlet(asyncio.get_running_loop(), pool),
             sessions=sessions,
+            resumption=resumption,
             session_places=Places(settings.max_sessions, _at_capacity),
             predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),
             watchdog=watchdog,

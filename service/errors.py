@@ -13,6 +13,7 @@ TimeConvError
 │   ├── TooLarge               a REST body over its limit
 │   ├── FrameRefused           one frame of a REST call is bad; says which
 │   ├── SlowReader             the client does not read its answers
+│   ├── ResumedElsewhere       another connection goes on with the session
 │   └── IdleTimeout            nothing was said for too long
 ├── Unavailable                true now, perhaps not in a moment
 │   ├── Overloaded             a bounded queue is full
@@ -132,6 +133,12 @@ class SlowReader(BadRequest):
     """The client has not read its answers for too long."""
 
     code = "slow_reader"
+
+
+class ResumedElsewhere(BadRequest):
+    """Another connection showed the session's resume token, and goes on with it."""
+
+    code = "resumed_elsewhere"
 
 
 class IdleTimeout(BadRequest):

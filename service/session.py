@@ -130,8 +130,12 @@ class Session:
         observer: FrameObserver,
         on_change: Callable[[], None],
         clock: Callable[[], float],
+        before: "Session | None" = None,
     ) -> None:
-        """``on_change`` is called on the event loop when there may be a message to send or room for a frame."""
+        """``on_change`` is called on the event loop when there may be a message to send or room for a frame.
+
+        ``before``: the session that this one goes on with; it must be closed.
+        """
         self.identity = identity
         self.options = structs.replace(options, model=network.lane)
         self.network = network
@@ -157,6 +161,21 @@ class Session:
         self._follower = look.follower()
         self._seen_as: tuple[str, str] | None = None
         self._at_work: Frame | None = None
+        if before is not None:
+            self._go_on_with(before, gap_reset_s)
+
+    def _go_on_with(self, before: "Session", gap_reset_s: float) -> None:
+        """Take over totals and face ids, and the window if what comes may be one motion with it."""
+        self.received, self.outcomes = before.received, before.outcomes.copy()
+        with before._lock:  # noqa: SLF001 - a session like this one
+            is_left = before._at_work is None  # noqa: SLF001
+        if not is_left:  # A worker still changes its window.
+            self._window.face_id = before._window.face_id + 1  # noqa: SLF001
+            return
+        self._window, self._seen_as = before._window, before._seen_as  # noqa: SLF001
+        same_clock = self.options.timestamps == before.options.timestamps
+        if not same_clock or self._clock() - before.last_activity_s > gap_reset_s:
+            self._window.clear()
 
     # Event loop: frames in
 
@@ -231,10 +250,9 @@ class Session:
     def work(self) -> WindowItem | Delivery | None:
         """Look at the frame that has waited longest: its window, or its answer if it comes to none."""
         with self._lock:
-            frame = self._inbox.popleft() if self._inbox else None
+            frame = self._at_work = self._inbox.popleft() if self._inbox else None
         if frame is None:
             return None
-        self._at_work = frame
         step = self._step(frame)
         self._at_work = None
         return step if isinstance(step, WindowItem) else self._answering(frame, step)

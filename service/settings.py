@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     idle_timeout_ms: int = Field(
         60_000, ge=1000, le=3_600_000, description="A session without a frame or an answer for longer is closed (1008)."
     )
+    resume_grace_ms: int = Field(
+        10_000, ge=0, le=600_000, description="How long a session whose connection broke can be resumed."
+    )
     drain_ms: int = Field(
         5000, ge=0, le=600_000, description="Longest that stopping waits for sessions, which are closed spread over it."
     )

@@ -18,6 +18,7 @@ from timeconv_client.messages import ErrorMessage, ServerMessage, SessionStarted
 from timeconv_client.session import Session, ending
 
 SUBPROTOCOL = Subprotocol("timeconv.v1")
+RESUME_PREFIX = "timeconv.resume."
 OPEN_TIMEOUT_S = 30.0
 """A network that nobody has asked for yet is loaded first, which takes seconds."""
 
@@ -56,7 +57,11 @@ class SessionOptions(TypedDict, total=False):
 
 @contextlib.asynccontextmanager
 async def connect(
-    address: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, **options: Unpack[SessionOptions]
+    address: str,
+    *,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+    resume: str | None = None,
+    **options: Unpack[SessionOptions],
 ) -> AsyncIterator[Session]:
     """A session for the length of an ``async with``.
 
@@ -66,7 +71,10 @@ async def connect(
     Args:
         address: ``ws://``, ``wss://``, ``http://`` or ``https://``; the path may be left out.
         open_timeout_s: seconds for connecting and the first message together.
-        options: see `SessionOptions`.
+        resume: ``started.resume_token`` of a session whose connection was lost, to go on with it. If it is to be had,
+            ``started.resumed`` is true and seqs go on; frames that were in flight are abandoned, and counted so in the
+            totals. If not, the session is a new one.
+        options: see `SessionOptions`; a session that goes on has those given here.
 
     A proxy is used where the environment names one, but not for this machine. Frames are not compressed: they are JPEG.
     Cancelling it while it connects leaves no connection behind.
@@ -79,7 +87,7 @@ async def connect(
         ConnectionLost, ProtocolMismatch: it said nothing, or something else than ``session.started``.
     """
     url = stream_url(address, options)
-    socket, started = await _open(url, open_timeout_s)
+    socket, started = await _open(url, open_timeout_s, resume)
     session = Session(socket, started)
     try:
         yield session
@@ -88,13 +96,13 @@ async def connect(
         await session.abort()
 
 
-async def _open(url: str, timeout_s: float) -> tuple[ClientConnection, SessionStarted]:
+async def _open(url: str, timeout_s: float, resume: str | None) -> tuple[ClientConnection, SessionStarted]:
     address = url.partition("?")[0]
     try:
         async with asyncio.timeout(timeout_s):
             socket = await open_websocket(
                 url,
-                subprotocols=[SUBPROTOCOL],
+                subprotocols=[SUBPROTOCOL, *([Subprotocol(RESUME_PREFIX + resume)] if resume else [])],
                 compression=None,
                 proxy=None if is_loopback(url) else True,
                 open_timeout=None,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from service import protocol
 from service.api.problems import problem
 from service.engine import Engine
-from service.errors import BadOption, GoingAway, NoSuchStream, TimeConvError, Unavailable
+from service.errors import BadOption, GoingAway, NoSuchStream, ResumedElsewhere, TimeConvError, Unavailable
 from service.inference.models import LoadedNetwork
 from service.protocol import Options, ServerMessage, SessionClose
 from service.session import Session
@@ -61,7 +61,7 @@ async def _accepted(engine: Engine, websocket: WebSocket) -> None:
         log.exception("A session could not be opened")
         _refuse(engine, websocket, TimeConvError("The service failed to open this session"))
         return
-    connection = StreamConnection(engine, websocket, options, network)
+    connection = StreamConnection(engine, websocket, options, network, _before(engine, websocket))
     with engine.sessions.connected(connection):
         await connection.run()
 
@@ -69,8 +69,19 @@ async def _accepted(engine: Engine, websocket: WebSocket) -> None:
 def _options(websocket: WebSocket) -> Options:
     offered = websocket.scope["subprotocols"]
     if offered and protocol.SUBPROTOCOL not in offered:
-        raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
+        shown = ", ".join(protocol.without_secrets(offered))
+        raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {shown}")
     return protocol.parse_query(websocket.query_params.multi_items())
+
+
+def _before(engine: Engine, websocket: WebSocket) -> Session | None:
+    """The session that the client asks to go on with, if it is to be had."""
+    token = protocol.resume_token(websocket.scope["subprotocols"])
+    if token is None:
+        return None
+    before = engine.resumption.take(token)
+    engine.metrics.resume_asked(resumed=before is not None)
+    return before
 
 
 def _refuse(engine: Engine, websocket: WebSocket, error: TimeConvError) -> None:
@@ -93,8 +104,10 @@ class StreamConnection:
     Answers are sent in one place, `_flush`, which stops where the client does not read.
     """
 
-    def __init__(self, engine: Engine, websocket: WebSocket, options: Options, network: LoadedNetwork) -> None:
-        """Nothing is sent before `run`."""
+    def __init__(
+        self, engine: Engine, websocket: WebSocket, options: Options, network: LoadedNetwork, before: Session | None
+    ) -> None:
+        """Nothing is sent before `run`. ``before``: the session to go on with."""
         self._engine = engine
         self._websocket = websocket
         self._link = _link(websocket)
@@ -105,8 +118,10 @@ class StreamConnection:
         self._finished = False
         self._end_in_order = (1000, "closed")
         self._reason = "disconnected"
+        self._resumed = before is not None
+        self._token: str | None = None
         self.session = Session(
-            secrets.token_urlsafe(12),
+            secrets.token_urlsafe(12) if before is None else before.identity,
             options,
             network,
             look=engine.look,
@@ -115,16 +130,23 @@ class StreamConnection:
             observer=engine.metrics,
             on_change=self._wake,
             clock=engine.clock,
+            before=before,
         )
 
     def expel(self, error: TimeConvError) -> None:
         """End the session with ``error``."""
-        self._reason = error.code
+        self._ends(error.code)
         _end(self._link, error)
+
+    def give_up(self) -> None:
+        """End, since another connection goes on with the session; frames in flight are abandoned now."""
+        self._finished = True
+        self.expel(ResumedElsewhere("Another connection goes on with this session"))
+        self._close()
 
     def go_away(self, time_left_s: float) -> None:
         """Tell the client to leave; it is served for as long as it stays."""
-        self._say(protocol.GoAway(time_left_ms=round(time_left_s * 1000)))
+        self._say(protocol.GoAway(time_left_ms=round(time_left_s * 1000), resume_token=self._token))
 
     def finish(self) -> None:
         """Close as if the client had asked for it, unless it has."""
@@ -135,12 +157,13 @@ class StreamConnection:
     async def run(self) -> None:
         """Converse until one side ends it, then leave nothing behind."""
         try:
+            self._token = self._engine.resumption.hold(self)
             self._notices.append(self._started())
             self._link.attach(self)
             self._wake()
             await self._websocket.receive()  # Messages come by calls; this is the end.
         except asyncio.CancelledError:
-            self._reason = "shutdown"
+            self._ends("shutdown")
             raise
         finally:
             self._leave()
@@ -149,8 +172,8 @@ class StreamConnection:
         self._finished = True
         if self._updating is not None:
             self._updating.cancel()
-        self._engine.pool.leave(self.session, self.session)
-        self.session.close()
+        self._close()
+        self._engine.resumption.keep(self._token)
         self._engine.metrics.session_ended(self._reason)
         log.info(
             "Session ended",
@@ -162,6 +185,15 @@ class StreamConnection:
                 **{outcome.value: count for outcome, count in self.session.outcomes.items()},
             },
         )
+
+    def _close(self) -> None:
+        self._engine.pool.leave(self.session, self.session)
+        self.session.close()
+
+    def _ends(self, reason: str) -> None:
+        """The session ends for this reason, and is not kept; unless there is one, its connection broke."""
+        self._reason = reason
+        self._engine.resumption.release(self._token)
 
     # Calls of the connection
 
@@ -257,7 +289,8 @@ class StreamConnection:
             elif (message := self.session.next_message()) is not None:
                 self._answer(message)
             elif self._finished and self.session.is_settled:
-                code, self._reason = self._end_in_order
+                code, reason = self._end_in_order
+                self._ends(reason)
                 link.say(protocol.encode(protocol.SessionClosed(totals=self.session.totals())))
                 link.finish(code)
             else:
@@ -305,4 +338,7 @@ class StreamConnection:
             ),
             options=session.options,
             max_in_flight=protocol.MAX_IN_FLIGHT[session.options.freshness],
+            next_seq=session.received,
+            resumed=self._resumed,
+            resume_token=self._token,
         )

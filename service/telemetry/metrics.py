@@ -59,6 +59,10 @@ class Metrics:
         sessions = self._gauge("timeconv_sessions", "Connected sessions, active or blocked by their client.", ["state"])
         self._sessions = {state: sessions.labels(state) for state in ("active", "blocked")}
         self._sessions_ended = self._counter("timeconv_sessions_ended", "Sessions by how they ended.", ["reason"])
+        resumes = self._counter(
+            "timeconv_resumes", "Resume tokens shown: the session went on, or was not to be had.", ["result"]
+        )
+        self._resumes = {resumed: resumes.labels("resumed" if resumed else "not_found") for resumed in (True, False)}
         self._refused = self._counter("timeconv_refused", "Requests and upgrades refused, by error code.", ["code"])
         self._predictions = self._counter("timeconv_predict_requests", "REST predictions by outcome.", ["outcome"])
         self._fallback = self._gauge("timeconv_device_fallback", "1 if device=auto found no usable GPU.")
@@ -114,6 +118,10 @@ class Metrics:
         """A session ended: ``closed``, ``disconnected``, or the code of the error that ended it."""
         self._sessions_ended.labels(reason).inc()
 
+    def resume_asked(self, *, resumed: bool) -> None:
+        """A client showed a resume token."""
+        self._resumes[resumed].inc()
+
     def refused(self, code: str) -> None:
         """A request or an upgrade was refused."""
         self._refused.labels(code).inc()
@@ -133,6 +141,10 @@ class Metrics:
         """Where to read the numbers of sessions."""
         self._sessions["active"].set_function(active)
         self._sessions["blocked"].set_function(blocked)
+
+    def watch_kept(self, kept: Callable[[], int]) -> None:
+        """Where to read how many sessions wait for their client to come back."""
+        self._gauge("timeconv_sessions_kept", "Sessions whose connection broke that can be resumed.").set_function(kept)
 
     def watch_queues(self, turns: Callable[[], int], windows: Callable[[], int], in_flight: Callable[[], int]) -> None:
         """Where to read how much waits."""

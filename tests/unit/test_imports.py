@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"service", "service.errors", "service.settings"},
     {"service.protocol", "service.vision", "service.inference", "service.streaming"},
     {"service.telemetry", "service.answers", "service.session", "service.predict", "service.places", "service.outbox"},
-    {"service.sessions", "service.watchdog", "service.drain", "service.websocket", "service.inlet"},
+    {"service.sessions", "service.watchdog", "service.drain", "service.resume", "service.websocket", "service.inlet"},
     {"service.engine"},
     {"service.api", "service.doctor"},
     {"service.app"},
