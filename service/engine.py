@@ -19,6 +19,7 @@ from service.inference.runner import OnnxDetector
 from service.inference.scheduler import Scheduler
 from service.inference.workers import WorkerPool
 from service.inlet import Inlet
+from service.model_watch import ModelWatch
 from service.outbox import Outbox
 from service.places import Places
 from service.resume import Resumption
@@ -36,12 +37,11 @@ CLOSE_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Engine:
-    """What the endpoints work with. ``default`` is the network of a session that names none."""
+    """What the endpoints work with."""
 
     settings: Settings
     metrics: Metrics
     networks: Networks
-    default: LoadedNetwork
     look: Look
     pool: WorkerPool
     inlet: Inlet
@@ -52,6 +52,13 @@ class Engine:
     watchdog: Watchdog
     drain: Drain
     clock: Callable[[], float]
+
+    @property
+    def default(self) -> LoadedNetwork:
+        """The network of who names none."""
+        network = self.networks.ready(self.settings.model)
+        assert network is not None  # It was loaded before there was an engine.
+        return network
 
     async def network(self, spec: str) -> LoadedNetwork:
         """The network of a ``model`` option; one that is not loaded is loaded beside the event loop.
@@ -126,7 +133,7 @@ async def open_engine(
         batch_budget_s=settings.batch_budget_ms / 1000,
         open_lane=functools.partial(pool.add_lane, parallel=device.parallel),
     )
-    default = await asyncio.to_thread(networks.load, settings.model)
+    await asyncio.to_thread(networks.load, settings.model)
     sessions = Sessions(
         blocked_timeout_s=settings.blocked_timeout_ms / 1000,
         idle_timeout_s=settings.idle_timeout_ms / 1000,
@@ -149,13 +156,15 @@ async def open_engine(
     )
     watchdog = Watchdog(pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process)
     pool.start()
-    watching = asyncio.create_task(watchdog.run())
+    watching = [asyncio.create_task(watchdog.run())]
+    if settings.model_poll_ms:
+        model_watch = ModelWatch(networks, sessions, metrics)
+        watching.append(asyncio.create_task(model_watch.run(settings.model_poll_ms / 1000)))
     try:
         yield Engine(
             settings=settings,
             metrics=metrics,
             networks=networks,
-            default=default,
             look=look,
             pool=pool,
             inlet=Inlet(asyncio.get_running_loop(), pool),
@@ -168,9 +177,10 @@ async def open_engine(
             clock=clock,
         )
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         if not await asyncio.to_thread(pool.close, CLOSE_TIMEOUT_S):
             log.error("A worker did not end within %g s", CLOSE_TIMEOUT_S)
 

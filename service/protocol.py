@@ -197,11 +197,12 @@ class FramesOutcome(
 
 
 class SessionUpdated(Struct, frozen=True, kw_only=True, tag_field="type", tag="session.updated"):
-    """The options in force from frame ``from_seq`` on."""
+    """The options in force from frame ``from_seq`` on; ``by`` the service when a new version took the network over."""
 
     options: Options
     from_seq: int
     max_in_flight: int
+    by: Literal["client", "service"] = "client"
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):

@@ -34,6 +34,7 @@ from service.protocol import (
     Totals,
     split_timestamp,
 )
+from service.vision.crop import CropGeometry
 from service.vision.look import Look, Sighting, StageTimes
 from service.vision.window import Stride, Window
 
@@ -159,7 +160,7 @@ class Session:
         # The worker's own:
         self._window = Window(gap_reset_s)
         self._follower = look.follower()
-        self._seen_as: tuple[str, str] | None = None
+        self._seen_as: tuple[str, CropGeometry, str] | None = None
         self._at_work: Frame | None = None
         if before is not None:
             self._go_on_with(before, gap_reset_s)
@@ -291,7 +292,8 @@ class Session:
 
     def _enter(self, frame: Frame, sighting: Sighting) -> WindowItem | Answer:
         """Put the crop into the window; the window if it is full."""
-        seen_as = frame.network.lane, frame.options.region
+        # Another version takes the window over as it is, if it takes the same crops.
+        seen_as = frame.network.name, frame.network.geometry, frame.options.region
         if self._seen_as != seen_as:
             self._window.clear()
             self._seen_as = seen_as

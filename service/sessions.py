@@ -21,6 +21,10 @@ class Connection(Protocol):
         """End the session with ``error``, soon."""
         ...
 
+    def renew(self) -> None:
+        """Go over to the network that has taken over from the session's, if one has."""
+        ...
+
     def go_away(self, time_left_s: float) -> None:
         """Tell the client that its session will be closed in ``time_left_s``."""
         ...

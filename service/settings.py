@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     model_store: Path = Field(default_factory=shipped_model_store, description="Folder of models.")
     model: str = Field("timeconv-resnet20", description="Default network, `name` or `name@version`.")
+    model_poll_ms: int = Field(
+        5000, ge=0, le=3_600_000, description="How often the model store is looked at for new versions; 0: never."
+    )
     device: DeviceName = Field(
         "auto", description="Where the network runs; `auto` is `cuda`, or else the CPU, with a warning."
     )

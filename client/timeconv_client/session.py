@@ -339,7 +339,7 @@ class Session:
             case Prediction() | FrameOutcome() | FramesOutcome():
                 self._ledger.answered(message)
                 self._may_send.set()
-            case SessionUpdated():
+            case SessionUpdated() if message.by != "service":
                 self._settle_update(message)
             case ErrorMessage(close_code=None):
                 self._settle_update(

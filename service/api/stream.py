@@ -4,9 +4,10 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from typing import cast
+from typing import Literal, cast
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from msgspec import structs
 
 from service import protocol
 from service.api.problems import problem
@@ -118,6 +119,7 @@ class StreamConnection:
         self._finished = False
         self._end_in_order = (1000, "closed")
         self._reason = "disconnected"
+        self._asked_for = self._spec(options)
         self._resumed = before is not None
         self._token: str | None = None
         self.session = Session(
@@ -143,6 +145,14 @@ class StreamConnection:
         self._finished = True
         self.expel(ResumedElsewhere("Another connection goes on with this session"))
         self._close()
+
+    def renew(self) -> None:
+        """Go over to the version that has taken over from the session's; not if it has other labels or crops."""
+        new, old = self._engine.networks.ready(self._asked_for), self.session.network
+        if new is None or new is old or self._finished or self._updating:
+            return
+        if (new.labels, new.geometry) == (old.labels, old.geometry):
+            self._change(self.session.options, new, by="service")
 
     def go_away(self, time_left_s: float) -> None:
         """Tell the client to leave; it is served for as long as it stays."""
@@ -235,7 +245,8 @@ class StreamConnection:
                 self._finished = True
                 self._wake()
                 return
-            options = protocol.updated(self.session.options, message.options)
+            now = structs.replace(self.session.options, model=self._asked_for)
+            options = protocol.updated(now, message.options)
         except TimeConvError as error:
             self._say(protocol.error_message(error, closing=False))
         else:
@@ -246,19 +257,30 @@ class StreamConnection:
         try:
             network = await self._engine.network(options.model)
         except TimeConvError as error:
-            notice: ServerMessage = protocol.error_message(error, closing=False)
+            self._updating = None
+            self._say(protocol.error_message(error, closing=False))
         except Exception as error:  # noqa: BLE001 - the edge of the session, see `_failed`
             self._failed(error)
-            return
         else:
-            self.session.update(options, network)
-            notice = protocol.SessionUpdated(
+            self._updating = None
+            self._asked_for = self._spec(options)
+            self._change(options, network, by="client")
+
+    def _spec(self, options: Options) -> str:
+        """The network that the options ask for; without a version it is the newest."""
+        return options.model or self._engine.settings.model
+
+    def _change(self, options: Options, network: LoadedNetwork, by: Literal["client", "service"]) -> None:
+        """Options and network for the frames from the next one on, and say so."""
+        self.session.update(options, network)
+        self._say(
+            protocol.SessionUpdated(
                 options=self.session.options,
                 from_seq=self.session.received,
                 max_in_flight=protocol.MAX_IN_FLIGHT[options.freshness],
+                by=by,
             )
-        self._updating = None
-        self._say(notice)
+        )
 
     def _say(self, notice: ServerMessage) -> None:
         """Have a message sent before the next answer."""

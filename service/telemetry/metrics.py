@@ -59,6 +59,10 @@ class Metrics:
         sessions = self._gauge("timeconv_sessions", "Connected sessions, active or blocked by their client.", ["state"])
         self._sessions = {state: sessions.labels(state) for state in ("active", "blocked")}
         self._sessions_ended = self._counter("timeconv_sessions_ended", "Sessions by how they ended.", ["reason"])
+        swaps = self._counter(
+            "timeconv_model_swaps", "New versions of networks: swapped in, or failed and not used.", ["result"]
+        )
+        self._swaps = {swapped: swaps.labels("swapped" if swapped else "failed") for swapped in (True, False)}
         resumes = self._counter(
             "timeconv_resumes", "Resume tokens shown: the session went on, or was not to be had.", ["result"]
         )
@@ -117,6 +121,10 @@ class Metrics:
     def session_ended(self, reason: str) -> None:
         """A session ended: ``closed``, ``disconnected``, or the code of the error that ended it."""
         self._sessions_ended.labels(reason).inc()
+
+    def model_swapped(self, *, swapped: bool) -> None:
+        """A new version of a network took over, or could not."""
+        self._swaps[swapped].inc()
 
     def resume_asked(self, *, resumed: bool) -> None:
         """A client showed a resume token."""
