@@ -378,6 +378,7 @@ class Session:
         with self._lock:
             self._inbox.clear()
         self._outgoing.clear()
+        self._on_change = lambda: None  # A session that is kept must not keep its connection.
         for frame in list(self._open.values()):
             self._done(frame, Outcome.ABANDONED)
 

@@ -74,7 +74,7 @@ class Client:
 
 
 def test_a_new_version_takes_over_under_load(store: Path, face_clip: list[bytes]) -> None:
-    """Sessions go over without a frame lost, failed or out of its window; pinned ones stay, as all do if it is damaged."""
+    """No frame is lost, failed or out of its window; who named a version keeps it; one that is damaged is not taken."""
 
     async def swapped(http: httpx.AsyncClient, result: str) -> None:
         while f'timeconv_model_swaps_total{{result="{result}"}} 1.0' not in (await http.get("/metrics")).text:

@@ -1,5 +1,6 @@
 """service.session: freshness and the one outcome of every frame, with a clock and workers of the test's own."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -592,6 +593,31 @@ def test_another_region_begins_a_new_window() -> None:
 
 class TestGoingOn:
     """A session that goes on with one whose connection broke."""
+
+    def test_only_the_session_is_kept(self) -> None:
+        """A session that is closed keeps nothing of its connection alive."""
+
+        class Connection:
+            def changed(self) -> None:
+                """What a session is given to call."""
+
+        connection, desk = Connection(), Desk()
+        session = Session(
+            "id",
+            Options(),
+            NETWORK,
+            look=desk.look,  # type: ignore[arg-type] # the same call
+            gap_reset_s=1.0,
+            max_frame_bytes=1000,
+            observer=desk.recorder,
+            on_change=connection.changed,
+            clock=desk.clock,
+        )
+        session.receive(b"face")
+        session.close()
+        kept = weakref.ref(connection)
+        del connection
+        assert kept() is None
 
     def test_totals_and_window(self) -> None:
         """Seqs, totals, the face's id and a window that is one motion with what comes go on."""
