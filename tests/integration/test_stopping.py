@@ -126,7 +126,8 @@ async def heard_until_closed(socket: Any, jpeg: bytes) -> tuple[list[dict[str, A
         while True:
             heard.append(json.loads(await socket.recv()))
             if heard[-1]["type"] in ("prediction", "frame"):
-                await socket.send(jpeg)
+                with contextlib.suppress(ConnectionClosed):  # What came before the close is still to be heard.
+                    await socket.send(jpeg)
     return heard, socket.close_code
 
 
