@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 
 from service.access import Access, KeyRing, Tokens
+from service.drain import Drain
 from service.errors import AtCapacity, DeviceUnavailable, Overloaded
 from service.inference.artifact import ModelStore
 from service.inference.device import Tuning, choose_device
@@ -21,8 +22,10 @@ from service.inference.scheduler import Scheduler
 from service.inference.workers import WorkerPool
 from service.inlet import Inlet
 from service.limits import NamedPlaces
+from service.model_watch import ModelWatch
 from service.outbox import Outbox
 from service.places import Places
+from service.resume import Resumption
 from service.sessions import Sessions
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -37,23 +40,31 @@ CLOSE_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Engine:
-    """What the endpoints work with. ``default`` is the network of a session that names none."""
+    """What the endpoints work with."""
 
     settings: Settings
     metrics: Metrics
     networks: Networks
-    default: LoadedNetwork
     look: Look
     pool: WorkerPool
     inlet: Inlet
     sessions: Sessions
     access: Access
+    resumption: Resumption
     session_places: Places
     address_places: NamedPlaces
     key_places: NamedPlaces
     predict_places: Places
     watchdog: Watchdog
+    drain: Drain
     clock: Callable[[], float]
+
+    @property
+    def default(self) -> LoadedNetwork:
+        """The network of who names none."""
+        network = self.networks.ready(self.settings.model)
+        assert network is not None  # It was loaded before there was an engine.
+        return network
 
     async def network(self, spec: str) -> LoadedNetwork:
         """The network of a ``model`` option; one that is not loaded is loaded beside the event loop.
@@ -143,7 +154,7 @@ async def open_engine(
         batch_budget_s=settings.batch_budget_ms / 1000,
         open_lane=functools.partial(pool.add_lane, parallel=device.parallel),
     )
-    default = await asyncio.to_thread(networks.load, settings.model)
+    await asyncio.to_thread(networks.load, settings.model)
     sessions = Sessions(
         blocked_timeout_s=settings.blocked_timeout_ms / 1000,
         idle_timeout_s=settings.idle_timeout_ms / 1000,
@@ -151,7 +162,13 @@ async def open_engine(
         knows=access.keys.knows,
         clock=clock,
     )
+    resumption = Resumption(
+        grace_s=settings.resume_grace_ms / 1000,
+        most_kept=settings.max_sessions,
+        call_later=asyncio.get_running_loop().call_later,
+    )
     metrics.watch_sessions(lambda: sessions.active, lambda: sessions.blocked)
+    metrics.watch_kept(lambda: resumption.kept)
     metrics.watch_queues(lambda: pool.waiting_turns, lambda: pool.waiting_windows, lambda: sessions.in_flight)
     look = Look(
         detector,
@@ -162,13 +179,15 @@ async def open_engine(
     )
     watchdog = Watchdog(pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process)
     pool.start()
-    watching = asyncio.create_task(watchdog.run())
+    watching = [asyncio.create_task(watchdog.run())]
+    if settings.model_poll_ms:
+        model_watch = ModelWatch(networks, sessions, metrics)
+        watching.append(asyncio.create_task(model_watch.run(settings.model_poll_ms / 1000)))
     try:
         yield Engine(
             settings=settings,
             metrics=metrics,
             networks=networks,
-            default=default,
             look=look,
             pool=pool,
             inlet=Inlet(asyncio.get_running_loop(), pool),
@@ -176,15 +195,18 @@ async def open_engine(
             access=access,
             address_places=NamedPlaces("address"),
             key_places=NamedPlaces("key"),
+            resumption=resumption,
             session_places=Places(settings.max_sessions, _at_capacity),
             predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),
             watchdog=watchdog,
+            drain=Drain(sessions, time_s=settings.drain_ms / 1000),
             clock=clock,
         )
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         if not await asyncio.to_thread(pool.close, CLOSE_TIMEOUT_S):
             log.error("A worker did not end within %g s", CLOSE_TIMEOUT_S)
 

@@ -16,6 +16,7 @@ TimeConvError
 │   ├── RateLimited            more small frames, or requests ahead of their answers, than a connection may send
 │   ├── FrameRefused           one frame of a REST call is bad; says which
 │   ├── SlowReader             the client does not read its answers
+│   ├── ResumedElsewhere       another connection goes on with the session
 │   ├── IdleTimeout            nothing was said for too long
 │   ├── Unauthorized           no valid key or token
 │   └── OriginRefused          a page of another site
@@ -162,6 +163,12 @@ class SlowReader(BadRequest):
     """The client has not read its answers for too long."""
 
     code = "slow_reader"
+
+
+class ResumedElsewhere(BadRequest):
+    """Another connection showed the session's resume token, and goes on with it."""
+
+    code = "resumed_elsewhere"
 
 
 class IdleTimeout(BadRequest):

@@ -4,7 +4,7 @@ A binary message is one JPEG, with the session option ``timestamps=1`` after 8 b
 JSON objects tagged by ``type``. ``docs/protocol.md`` describes the conversation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,6 +14,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from service.errors import BadImage, BadMessage, BadOption, TimeConvError
 
 SUBPROTOCOL = "timeconv.v1"
+RESUME_PREFIX = "timeconv.resume."
+AUTH_PREFIX = "timeconv.auth."
+"""What follows these, in the name of a subprotocol, is a secret."""
 TIMESTAMP_BYTES = 8
 
 Freshness = Literal["latest", "every"]
@@ -194,11 +197,12 @@ class FramesOutcome(
 
 
 class SessionUpdated(Struct, frozen=True, kw_only=True, tag_field="type", tag="session.updated"):
-    """The options in force from frame ``from_seq`` on."""
+    """The options in force from frame ``from_seq`` on; ``by`` the service when a new version took the network over."""
 
     options: Options
     from_seq: int
     max_in_flight: int
+    by: Literal["client", "service"] = "client"
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
@@ -267,6 +271,16 @@ def parse_text(text: str) -> ClientMessage:
         return _client_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise BadMessage(f"Not a message of {SUBPROTOCOL}: {error}") from error
+
+
+def resume_token(offered: Iterable[str]) -> str | None:
+    """The resume token among the subprotocols of an upgrade, if there is one."""
+    return next((name.removeprefix(RESUME_PREFIX) for name in offered if name.startswith(RESUME_PREFIX)), None)
+
+
+def without_secrets(offered: Iterable[str]) -> list[str]:
+    """Subprotocols of an upgrade that may be shown."""
+    return [name for name in offered if not name.startswith((RESUME_PREFIX, AUTH_PREFIX))]
 
 
 def parse_query(query: list[tuple[str, str]]) -> Options:

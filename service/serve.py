@@ -111,13 +111,15 @@ async def serve(
     listening: socket.socket,
     stop: asyncio.Event,
     *,
+    hurry: asyncio.Event | None = None,
     exit_process: Callable[[int], None] = os._exit,
     on_open: Callable[[Engine], object] = lambda _: None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve on ``listening`` until ``stop`` is set; ``on_ready`` is called once every endpoint answers.
 
-    ``on_open`` gets the engine as soon as it is open.
+    ``on_open`` gets the engine as soon as it is open. Then sessions are sent away, see `Drain`, before anything is
+    closed; ``hurry`` cuts that short.
 
     Raises:
         TimeConvError: the service cannot start; the message says why.
@@ -144,6 +146,8 @@ async def serve(
         on_ready()
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        if not serving.done():  # uvicorn closes every socket at once, with 1012 and nothing said.
+            await app.state.engine.drain.run(hurry or asyncio.Event())
         server.should_exit = True
         await serving
 
@@ -158,15 +162,20 @@ class _Server(uvicorn.Server):
 
 
 async def _serve_until_signalled(settings: Settings, listening: socket.socket) -> None:
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        """The first signal stops the service in order, a second one at once."""
+        (hurry if stop.is_set() else stop).set()
+
     if sys.platform == "win32":
-        for signalled in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signalled, lambda *_: loop.call_soon_threadsafe(stop.set))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled))
     else:
-        for signalled in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signalled, stop.set)
-    await serve(settings, listening, stop, on_open=_reload_on_hangup)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, signalled)
+    await serve(settings, listening, stop, hurry=hurry, on_open=_reload_on_hangup)
     log.info("Stopped")
 
 

@@ -35,6 +35,7 @@ from service.protocol import (
     Totals,
     split_timestamp,
 )
+from service.vision.crop import CropGeometry
 from service.vision.look import Look, Sighting, StageTimes
 from service.vision.window import Stride, Window
 
@@ -134,10 +135,12 @@ class Session:
         on_change: Callable[[], None],
         clock: Callable[[], float],
         rate: TokenBucket | None = None,
+        before: "Session | None" = None,
     ) -> None:
         """``on_change`` is called on the event loop when there may be a message to send or room for a frame.
 
-        ``rate``: frames it may send; None for any number.
+        ``rate``: frames it may send; None for any number. ``before``: the session that this one goes on with; it must
+        be closed.
         """
         self.identity = identity
         self.options = structs.replace(options, model=network.lane)
@@ -163,8 +166,24 @@ class Session:
         # The worker's own:
         self._window = Window(gap_reset_s)
         self._follower = look.follower()
-        self._seen_as: tuple[str, str] | None = None
+        self._seen_as: tuple[str, CropGeometry, str] | None = None
         self._at_work: Frame | None = None
+        if before is not None:
+            self._go_on_with(before, gap_reset_s)
+
+    def _go_on_with(self, before: "Session", gap_reset_s: float) -> None:
+        """Take over totals and face ids, and the window if what comes may be one motion with it."""
+        self.received, self.outcomes = before.received, before.outcomes.copy()
+        self.started_s, self._rate = before.started_s, before._rate  # noqa: SLF001
+        with before._lock:  # noqa: SLF001 - a session like this one
+            is_left = before._at_work is None  # noqa: SLF001
+        if not is_left:  # A worker still changes its window.
+            self._window.face_id = before._window.face_id + 1  # noqa: SLF001
+            return
+        self._window, self._seen_as = before._window, before._seen_as  # noqa: SLF001
+        same_clock = self.options.timestamps == before.options.timestamps
+        if not same_clock or self._clock() - before.last_activity_s > gap_reset_s:
+            self._window.clear()
 
     # Event loop: frames in
 
@@ -252,10 +271,9 @@ class Session:
     def work(self) -> WindowItem | Delivery | None:
         """Look at the frame that has waited longest: its window, or its answer if it comes to none."""
         with self._lock:
-            frame = self._inbox.popleft() if self._inbox else None
+            frame = self._at_work = self._inbox.popleft() if self._inbox else None
         if frame is None:
             return None
-        self._at_work = frame
         step = self._step(frame)
         self._at_work = None
         return step if isinstance(step, WindowItem) else self._answering(frame, step)
@@ -294,7 +312,8 @@ class Session:
 
     def _enter(self, frame: Frame, sighting: Sighting) -> WindowItem | Answer:
         """Put the crop into the window; the window if it is full."""
-        seen_as = frame.network.lane, frame.options.region
+        # Another version takes the window over as it is, if it takes the same crops.
+        seen_as = frame.network.name, frame.network.geometry, frame.options.region
         if self._seen_as != seen_as:
             self._window.clear()
             self._seen_as = seen_as
@@ -379,6 +398,7 @@ class Session:
         with self._lock:
             self._inbox.clear()
         self._outgoing.clear()
+        self._on_change = lambda: None  # A session that is kept must not keep its connection.
         for frame in list(self._open.values()):
             self._done(frame, Outcome.ABANDONED)
 

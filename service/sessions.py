@@ -1,5 +1,6 @@
 """The sessions that are connected, and which of them have stood still for too long."""
 
+import asyncio
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,18 @@ class Connection(Protocol):
         """End the session with ``error``, soon."""
         ...
 
+    def renew(self) -> None:
+        """Go over to the network that has taken over from the session's, if one has."""
+        ...
+
+    def go_away(self, time_left_s: float) -> None:
+        """Tell the client that its session will be closed in ``time_left_s``."""
+        ...
+
+    def finish(self) -> None:
+        """Close the session in order: frames received are answered, no more are taken."""
+        ...
+
 
 class Sessions:
     """All connected sessions."""
@@ -50,15 +63,28 @@ class Sessions:
         self._longest_s = longest_s
         self._knows = knows
         self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __iter__(self) -> Iterator[Connection]:
+        """All connections."""
+        return iter(self._connections)
+
+    async def all_left(self) -> None:
+        """Wait until nobody is connected."""
+        await self._empty.wait()
 
     @contextmanager
     def connected(self, connection: Connection) -> Iterator[None]:
         """Count and watch a connection."""
         self._connections.add(connection)
+        self._empty.clear()
         try:
             yield
         finally:
             self._connections.discard(connection)
+            if not self._connections:
+                self._empty.set()
 
     def sweep(self) -> None:
         """Expel the sessions that have stood still, or lasted, for too long, and those whose key was taken away."""

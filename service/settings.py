@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     ops_host: str = Field("127.0.0.1", description="Address of that port. Nothing asks for a key there.")
     model_store: Path = Field(default_factory=shipped_model_store, description="Folder of models.")
     model: str = Field("timeconv-resnet20", description="Default network, `name` or `name@version`.")
+    model_poll_ms: int = Field(
+        5000, ge=0, le=3_600_000, description="How often the model store is looked at for new versions; 0: never."
+    )
     device: DeviceName = Field(
         "auto", description="Where the network runs; `auto` is `cuda`, or else the CPU, with a warning."
     )
@@ -153,6 +156,12 @@ class Settings(BaseSettings):
     )
     idle_timeout_ms: int = Field(
         60_000, ge=1000, le=3_600_000, description="A session without a frame or an answer for longer is closed (1008)."
+    )
+    resume_grace_ms: int = Field(
+        10_000, ge=0, le=600_000, description="How long a session whose connection broke can be resumed."
+    )
+    drain_ms: int = Field(
+        5000, ge=0, le=600_000, description="Longest that stopping waits for sessions, which are closed spread over it."
     )
     stuck_ms: int = Field(
         5000, ge=100, le=60_000, description="An engine call over this ends the process, for its supervisor."

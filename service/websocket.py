@@ -67,8 +67,8 @@ class Link(Protocol):
         """Send a text message, UTF-8."""
         ...
 
-    def finish(self) -> None:
-        """Close with 1000. What is still to be sent is sent for as long as a close is waited for."""
+    def finish(self, code: int = 1000) -> None:
+        """Close with ``code``. What is still to be sent is sent for as long as a close is waited for."""
         ...
 
     def end(self, text: bytes, code: int, reason: str) -> None:
@@ -170,10 +170,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.send_text(text)
         self.transport.write(b"".join(self.conn.data_to_send()))
 
-    def finish(self) -> None:
-        """Close with 1000. What is still to be sent is sent for as long as a close is waited for."""
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1000, "reason": ""})
-        self.conn.send_close(1000)
+    def finish(self, code: int = 1000) -> None:
+        """Close with ``code``. What is still to be sent is sent for as long as a close is waited for."""
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
+        self.conn.send_close(code)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self._resume()
@@ -328,11 +328,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(pong)
 
     def shutdown(self) -> None:
-        """Close with 1012; a client that does not take it is cut off."""
-        try:
-            super().shutdown()
-        except InvalidState:  # The client has begun to close, and does not read our answer to it.
-            self.transport.close()
+        """Close with 1012, unless a close was sent; a client that does not take it is cut off."""
+        # Of a connection that is closed with bytes unread the kernel makes a reset, which overtakes what was sent. So
+        # where our close is under way the client's is waited for.
+        if not self.close_sent:
+            try:
+                super().shutdown()
+            except InvalidState:  # The client has begun to close, and does not read our answer to it.
+                self.transport.close()
         self.loop.call_later(_GOODBYE_S, self.transport.abort)
 
     def _write_and_cut_off(self) -> None:

@@ -10,6 +10,7 @@ TimeConvClientError
 │   └── Unavailable     503: the service is full, or not ready
 ├── SessionError        the service ended the session with an `error` message
 ├── ConnectionLost      the connection ended without a word of why
+├── ServiceStopping     the service stops, and said so: it takes no more frames of this session
 ├── SessionEnded        the session was closed in order; there is nothing more to send to
 ├── UpdateRefused       new options were refused; the session goes on with the old ones
 └── ProtocolMismatch    the other side does not speak ``timeconv.v1``
@@ -94,6 +95,19 @@ class ConnectionLost(TimeConvClientError):
         self.close_code = close_code
         self.reason = reason
         self.retryable = close_code in _RETRYABLE_CLOSE_CODES
+
+
+class ServiceStopping(TimeConvClientError):
+    """The service stops, and takes no more frames; those sent are answered.
+
+    ``resume_token``: for `connect`, if the session can go on elsewhere.
+    """
+
+    retryable = True
+
+    def __init__(self, resume_token: str | None = None) -> None:
+        super().__init__("The service stops")
+        self.resume_token = resume_token
 
 
 class SessionEnded(TimeConvClientError):

@@ -178,12 +178,13 @@ class FramesOutcome(_Model):
 
 
 class SessionUpdated(_Model):
-    """The options in force from frame ``from_seq`` on."""
+    """The options in force from frame ``from_seq`` on; ``by`` the service if it has a new version of the model."""
 
     type: Literal["session.updated"] = "session.updated"
     options: Options
     from_seq: int
     max_in_flight: int
+    by: str = "client"
 
 
 class ErrorMessage(_Model):

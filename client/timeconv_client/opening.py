@@ -27,6 +27,7 @@ from timeconv_client.messages import ErrorMessage, ServerMessage, SessionStarted
 from timeconv_client.session import Session, ending
 
 SUBPROTOCOL = Subprotocol("timeconv.v1")
+RESUME_PREFIX = "timeconv.resume."
 OPEN_TIMEOUT_S = 30.0
 """A network that nobody has asked for yet is loaded first, which takes seconds."""
 
@@ -71,7 +72,12 @@ class SessionOptions(TypedDict, total=False):
 
 @contextlib.asynccontextmanager
 async def connect(
-    address: str, *, key: str | None = None, open_timeout_s: float = OPEN_TIMEOUT_S, **options: Unpack[SessionOptions]
+    address: str,
+    *,
+    key: str | None = None,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+    resume: str | None = None,
+    **options: Unpack[SessionOptions],
 ) -> AsyncIterator[Session]:
     """A session for the length of an ``async with``.
 
@@ -82,7 +88,10 @@ async def connect(
         address: ``ws://``, ``wss://``, ``http://`` or ``https://``; the path may be left out.
         key: API key, or a token, if the service asks for one; over ``ws://`` anybody on the way can read it.
         open_timeout_s: seconds for connecting and the first message together.
-        options: see `SessionOptions`.
+        resume: ``started.resume_token`` of a session whose connection was lost, to go on with it. If it is to be had,
+            ``started.resumed`` is true and seqs go on; frames that were in flight are abandoned, and counted so in the
+            totals. If not, the session is a new one.
+        options: see `SessionOptions`; a session that goes on has those given here.
 
     A proxy is used where the environment names one, but not for this machine. Frames are not compressed: they are JPEG.
     Cancelling it while it connects leaves no connection behind.
@@ -97,7 +106,7 @@ async def connect(
         ConnectionLost, ProtocolMismatch: it said nothing, or something else than ``session.started``.
     """
     url = stream_url(address, options)
-    socket, started = await _open(url, _headers(key), open_timeout_s)
+    socket, started = await _open(url, _headers(key), open_timeout_s, resume)
     session = Session(socket, started)
     try:
         yield session
@@ -114,13 +123,15 @@ def _headers(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-async def _open(url: str, headers: Mapping[str, str], timeout_s: float) -> tuple[ClientConnection, SessionStarted]:
+async def _open(
+    url: str, headers: Mapping[str, str], timeout_s: float, resume: str | None
+) -> tuple[ClientConnection, SessionStarted]:
     address = url.partition("?")[0]
     try:
         async with asyncio.timeout(timeout_s):
             socket = await open_websocket(
                 url,
-                subprotocols=[SUBPROTOCOL],
+                subprotocols=[SUBPROTOCOL, *([Subprotocol(RESUME_PREFIX + resume)] if resume else [])],
                 additional_headers=headers,
                 compression=None,
                 proxy=None if is_loopback(url) else True,

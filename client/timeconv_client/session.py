@@ -19,6 +19,7 @@ from websockets.protocol import State
 from timeconv_client.errors import (
     ConnectionLost,
     ProtocolMismatch,
+    ServiceStopping,
     SessionEnded,
     SessionError,
     TimeConvClientError,
@@ -30,6 +31,7 @@ from timeconv_client.messages import (
     Event,
     FrameOutcome,
     FramesOutcome,
+    GoAway,
     Prediction,
     ServerMessage,
     SessionClosed,
@@ -64,6 +66,9 @@ class Session:
     raises what ended the session, if not `close`: `SessionError`, `ConnectionLost` or `ProtocolMismatch`. Whoever
     waits in another method then gets the same error.
 
+    When the service stops a `GoAway` comes. From then on sending raises `ServiceStopping`; frames in flight are
+    answered. `stream` closes the session then; whoever sends by `send` should `close` soon, and connect anew.
+
     Cancelling any method is safe for the session; each says what it does to its own call.
     """
 
@@ -75,6 +80,7 @@ class Session:
         self._events: deque[Event] = deque()
         self._updates: deque[asyncio.Future[SessionUpdated]] = deque()
         self._closing = False
+        self._goaway: GoAway | None = None
         self._closed: SessionClosed | None = None
         self._error: TimeConvClientError | None = None
         self._error_was_raised = False
@@ -117,11 +123,12 @@ class Session:
         Raises:
             ValueError: a capture time that does not fit in 64 bits, or one in a session without time stamps.
             SessionEnded: `close` was called.
+            ServiceStopping: the service takes no more frames.
             SessionError, ConnectionLost, ProtocolMismatch: the session ended before the frame could be sent.
         """
         message = self._message(jpeg, captured_us)
         while True:
-            self._require_open()
+            self._require_sending()
             if self._socket.state is not State.OPEN:
                 await self._ended()
             elif self._ledger.credit > 0:
@@ -136,10 +143,10 @@ class Session:
         For live pictures: the camera never waits, and what is sent is fresh. It does not block.
 
         Raises:
-            ValueError, SessionEnded, SessionError, ConnectionLost, ProtocolMismatch: as `send`.
+            ValueError, SessionEnded, ServiceStopping, SessionError, ConnectionLost, ProtocolMismatch: as `send`.
         """
         message = self._message(jpeg, captured_us)
-        self._require_open()
+        self._require_sending()
         if self._ledger.credit <= 0 or self._socket.state is not State.OPEN:
             return None
         return self._transmit(message)
@@ -188,6 +195,8 @@ class Session:
         The last event is `SessionClosed`. Leaving the iteration early stops the sending.
 
         Raises:
+            ServiceStopping: after the last event, if the service stopped before all frames were sent; those sent are
+                answered.
             SessionError, ConnectionLost, ProtocolMismatch: the session ended otherwise.
             Exception: whatever ``frames`` raises; the session is aborted then.
         """
@@ -213,6 +222,9 @@ class Session:
                 for frame in frames:
                     await self.send(frame)
             await self.close()
+        except ServiceStopping:
+            await self.close()
+            raise
         except TimeConvClientError:
             raise
         except Exception:
@@ -286,6 +298,11 @@ class Session:
         if self._closing or self._closed is not None:
             raise SessionEnded("The session is closed")
 
+    def _require_sending(self) -> None:
+        if self._error is None and self._goaway is not None and not self._closing:
+            raise ServiceStopping(self._goaway.resume_token)
+        self._require_open()
+
     def _raise_error(self, error: TimeConvClientError) -> NoReturn:
         self._error_was_raised = True
         raise error
@@ -322,7 +339,7 @@ class Session:
             case Prediction() | FrameOutcome() | FramesOutcome():
                 self._ledger.answered(message)
                 self._may_send.set()
-            case SessionUpdated():
+            case SessionUpdated() if message.by != "service":
                 self._settle_update(message)
             case ErrorMessage(close_code=None):
                 self._settle_update(
@@ -333,6 +350,9 @@ class Session:
                         retry_after_ms=message.retry_after_ms,
                     )
                 )
+            case GoAway():
+                self._goaway = message
+                self._may_send.set()
             case SessionClosed():
                 self._closed = message
                 self._end(SessionEnded("The session is closed"))

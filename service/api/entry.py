@@ -14,8 +14,8 @@ from service.access import ApiKey
 from service.engine import Engine
 from service.errors import OriginRefused
 from service.limits import origin_of
+from service.protocol import AUTH_PREFIX
 
-TOKEN_SUBPROTOCOL = "timeconv.auth."  # noqa: S105 - what comes before a token
 PATHS_FOR_OTHER_SITES = frozenset({"/v1/tokens", "/v1/predict"})
 """Where CORS lets allowed sites read answers; a WebSocket needs none."""
 
@@ -74,7 +74,7 @@ def bearer(connection: HTTPConnection) -> str | None:
 def token_offered(connection: HTTPConnection) -> str | None:
     """The token among the subprotocols of an upgrade: browsers can set no header there."""
     offered: list[str] = connection.scope["subprotocols"]
-    return next((name[len(TOKEN_SUBPROTOCOL) :] for name in offered if name.startswith(TOKEN_SUBPROTOCOL)), None)
+    return next((name[len(AUTH_PREFIX) :] for name in offered if name.startswith(AUTH_PREFIX)), None)
 
 
 @contextmanager
@@ -83,7 +83,9 @@ def session_place(engine: Engine, connection: HTTPConnection, key: ApiKey) -> It
 
     Raises:
         TooManySessions, AtCapacity: there is none.
+        Unavailable: the service is stopping.
     """
+    engine.drain.admit()
     origin = origin_of(connection.client.host) if connection.client is not None else None
     with ExitStack() as places:
         if key.max_sessions is not None:

@@ -22,15 +22,16 @@ async def healthz(request: Request) -> JSONResponse:
 
 @router.get("/readyz", summary="Whether to send clients here, and what is really in use")
 async def readyz(request: Request) -> JSONResponse:
-    """Ready once the default network is loaded and warmed, and while no worker is stuck."""
+    """Ready once the default network is loaded and warmed, while no worker is stuck, until the service is stopped."""
     engine: Engine = request.app.state.engine
-    ready = not engine.watchdog.stuck
+    ready = not (engine.watchdog.stuck or engine.drain.begun)
     device = engine.networks.device
     warnings = [engine.default.warning]
     if device.fallback is not None:
         warnings.append(f"No GPU can be used, so networks run on the CPU: {device.fallback}")
     body = {
         "ready": ready,
+        "stopping": engine.drain.begun,
         "model": engine.default.lane,
         "device": device.name,
         "precision": device.precision,

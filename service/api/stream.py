@@ -5,16 +5,17 @@ import logging
 import secrets
 from collections import deque
 from contextlib import ExitStack
-from typing import cast
+from typing import Literal, cast
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from msgspec import structs
 
 from service import protocol
 from service.access import ApiKey
-from service.api.entry import TOKEN_SUBPROTOCOL, bearer, key_of, session_place, token_offered
+from service.api.entry import bearer, key_of, session_place, token_offered
 from service.api.problems import problem
 from service.engine import Engine
-from service.errors import BadOption, NoSuchStream, TimeConvError
+from service.errors import BadOption, GoingAway, NoSuchStream, ResumedElsewhere, TimeConvError
 from service.inference.models import LoadedNetwork
 from service.limits import TokenBucket
 from service.protocol import Options, ServerMessage, SessionClose
@@ -59,6 +60,7 @@ async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey) -> None:
     try:
         options = _options(websocket)
         network = await engine.network(options.model)
+        engine.drain.admit()
     except TimeConvError as error:
         _refuse(engine, websocket, error)
         return
@@ -66,16 +68,27 @@ async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey) -> None:
         log.exception("A session could not be opened")
         _refuse(engine, websocket, TimeConvError("The service failed to open this session"))
         return
-    connection = StreamConnection(engine, websocket, options, network, key)
+    before = _before(engine, websocket, key)
+    connection = StreamConnection(engine, websocket, options, network, key, before)
     with engine.sessions.connected(connection):
         await connection.run()
 
 
 def _options(websocket: WebSocket) -> Options:
-    offered = [name for name in websocket.scope["subprotocols"] if not name.startswith(TOKEN_SUBPROTOCOL)]
+    offered = protocol.without_secrets(websocket.scope["subprotocols"])
     if offered and protocol.SUBPROTOCOL not in offered:
         raise BadOption(f"The subprotocol is {protocol.SUBPROTOCOL}; offered: {', '.join(offered)}")
     return protocol.parse_query(websocket.query_params.multi_items())
+
+
+def _before(engine: Engine, websocket: WebSocket, key: ApiKey) -> Session | None:
+    """The session that the client asks to go on with, if it is to be had."""
+    token = protocol.resume_token(websocket.scope["subprotocols"])
+    if token is None:
+        return None
+    before = engine.resumption.take(token, key)
+    engine.metrics.resume_asked(resumed=before is not None)
+    return before
 
 
 def _refuse(engine: Engine, websocket: WebSocket, error: TimeConvError) -> None:
@@ -99,9 +112,15 @@ class StreamConnection:
     """
 
     def __init__(
-        self, engine: Engine, websocket: WebSocket, options: Options, network: LoadedNetwork, key: ApiKey
+        self,
+        engine: Engine,
+        websocket: WebSocket,
+        options: Options,
+        network: LoadedNetwork,
+        key: ApiKey,
+        before: Session | None,
     ) -> None:
-        """Nothing is sent before `run`."""
+        """Nothing is sent before `run`. ``before``: the session to go on with."""
         now_s = engine.clock()
         self.key = key
         self._texts = TokenBucket(engine.settings.max_texts_per_s, now_s)
@@ -114,9 +133,13 @@ class StreamConnection:
         self._updating: asyncio.Task[None] | None = None
         self._flush_is_due = False
         self._finished = False
+        self._end_in_order = (1000, "closed")
         self._reason = "disconnected"
+        self._asked_for = self._spec(options)
+        self._resumed = before is not None
+        self._token: str | None = None
         self.session = Session(
-            secrets.token_urlsafe(12),
+            secrets.token_urlsafe(12) if before is None else before.identity,
             options,
             network,
             look=engine.look,
@@ -126,23 +149,49 @@ class StreamConnection:
             on_change=self._wake,
             clock=engine.clock,
             rate=TokenBucket(key.max_frames_per_s or engine.settings.max_frames_per_s, now_s),
+            before=before,
         )
 
     def expel(self, error: TimeConvError) -> None:
         """End the session with ``error``."""
-        self._reason = error.code
+        self._ends(error.code)
         _end(self._link, error)
+
+    def give_up(self) -> None:
+        """End, since another connection goes on with the session; frames in flight are abandoned now."""
+        self._finished = True
+        self.expel(ResumedElsewhere("Another connection goes on with this session"))
+        self._close()
+
+    def renew(self) -> None:
+        """Go over to the version that has taken over from the session's; not if it has other labels or crops."""
+        new, old = self._engine.networks.ready(self._asked_for), self.session.network
+        if new is None or new is old or self._finished or self._updating:
+            return
+        if (new.labels, new.geometry) == (old.labels, old.geometry):
+            self._change(self.session.options, new, by="service")
+
+    def go_away(self, time_left_s: float) -> None:
+        """Tell the client to leave; it is served for as long as it stays."""
+        self._say(protocol.GoAway(time_left_ms=round(time_left_s * 1000), resume_token=self._token))
+
+    def finish(self) -> None:
+        """Close as if the client had asked for it, unless it has."""
+        if not self._finished:
+            self._finished, self._end_in_order = True, (GoingAway.close_code, GoingAway.code)
+            self._wake()
 
     async def run(self) -> None:
         """Converse until one side ends it, then leave nothing behind."""
         try:
+            self._token = self._engine.resumption.hold(self, self.key)
             self._notices.append(self._started())
             self._link.attach(self)
             self._wake()
             await self._websocket.receive()  # Messages come by calls; this is the end.
             self._reason = self._link.breach or self._reason
         except asyncio.CancelledError:
-            self._reason = "shutdown"
+            self._ends("shutdown")
             raise
         finally:
             self._leave()
@@ -153,8 +202,8 @@ class StreamConnection:
             self._updating.cancel()
         if self._pause is not None:
             self._pause.cancel()
-        self._engine.pool.leave(self.session, self.session)
-        self.session.close()
+        self._close()
+        self._engine.resumption.keep(self._token)
         self._engine.metrics.session_ended(self._reason)
         log.info(
             "Session ended",
@@ -167,6 +216,15 @@ class StreamConnection:
                 **{outcome.value: count for outcome, count in self.session.outcomes.items()},
             },
         )
+
+    def _close(self) -> None:
+        self._engine.pool.leave(self.session, self.session)
+        self.session.close()
+
+    def _ends(self, reason: str) -> None:
+        """The session ends for this reason, and is not kept; unless there is one, its connection broke."""
+        self._reason = reason
+        self._engine.resumption.release(self._token)
 
     # Calls of the connection
 
@@ -220,7 +278,8 @@ class StreamConnection:
                 self._finished = True
                 self._wake()
                 return
-            options = protocol.updated(self.session.options, message.options)
+            now = structs.replace(self.session.options, model=self._asked_for)
+            options = protocol.updated(now, message.options)
         except TimeConvError as error:
             self._say(protocol.error_message(error, closing=False))
         else:
@@ -231,19 +290,30 @@ class StreamConnection:
         try:
             network = await self._engine.network(options.model)
         except TimeConvError as error:
-            notice: ServerMessage = protocol.error_message(error, closing=False)
+            self._updating = None
+            self._say(protocol.error_message(error, closing=False))
         except Exception as error:  # noqa: BLE001 - the edge of the session, see `_failed`
             self._failed(error)
-            return
         else:
-            self.session.update(options, network)
-            notice = protocol.SessionUpdated(
+            self._updating = None
+            self._asked_for = self._spec(options)
+            self._change(options, network, by="client")
+
+    def _spec(self, options: Options) -> str:
+        """The network that the options ask for; without a version it is the newest."""
+        return options.model or self._engine.settings.model
+
+    def _change(self, options: Options, network: LoadedNetwork, by: Literal["client", "service"]) -> None:
+        """Options and network for the frames from the next one on, and say so."""
+        self.session.update(options, network)
+        self._say(
+            protocol.SessionUpdated(
                 options=self.session.options,
                 from_seq=self.session.received,
                 max_in_flight=protocol.MAX_IN_FLIGHT[options.freshness],
+                by=by,
             )
-        self._updating = None
-        self._say(notice)
+        )
 
     def _say(self, notice: ServerMessage) -> None:
         """Have a message sent before the next answer."""
@@ -274,9 +344,10 @@ class StreamConnection:
             elif (message := self.session.next_message()) is not None:
                 self._answer(message)
             elif self._finished and self.session.is_settled:
-                self._reason = "closed"
+                code, reason = self._end_in_order
+                self._ends(reason)
                 link.say(protocol.encode(protocol.SessionClosed(totals=self.session.totals())))
-                link.finish()
+                link.finish(code)
             else:
                 return
 
@@ -322,4 +393,7 @@ class StreamConnection:
             ),
             options=session.options,
             max_in_flight=protocol.MAX_IN_FLIGHT[session.options.freshness],
+            next_seq=session.received,
+            resumed=self._resumed,
+            resume_token=self._token,
         )

@@ -3,8 +3,9 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from service.api.entry import RESPONSES, TOKEN_SUBPROTOCOL, Credentials, check_origin, session_place
+from service.api.entry import RESPONSES, Credentials, check_origin, session_place
 from service.engine import Engine
+from service.protocol import AUTH_PREFIX
 
 router = APIRouter(prefix="/v1", tags=["access"])
 
@@ -40,4 +41,4 @@ async def tokens(request: Request, response: Response, given: Credentials) -> To
     if engine.access.keys.is_open:
         return Token(token=None, subprotocol=None, expires_in_ms=lifetime_ms)
     token = engine.access.tokens.issue(key)
-    return Token(token=token, subprotocol=TOKEN_SUBPROTOCOL + token, expires_in_ms=lifetime_ms)
+    return Token(token=token, subprotocol=AUTH_PREFIX + token, expires_in_ms=lifetime_ms)

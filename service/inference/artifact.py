@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 
+Stamp = tuple[tuple[str, int, int], ...]
+"""Path, size in bytes and time of change (ns) of files."""
+
 
 class Tensor(Struct, frozen=True):
     """A named input or output; a dimension that is a string is free."""
@@ -159,6 +162,14 @@ class ModelStore:
                 return artifact
         known = ", ".join(artifact.spec for artifact in self.artifacts(kind)) or "none"
         raise UnknownModel(f"No {kind} {spec!r}; there are: {known}")
+
+    def stamp(self, name: str) -> Stamp:
+        """What the files of all versions of ``name`` look like from outside: the same as long as none is changed."""
+        try:
+            files = [(path, path.stat()) for path in sorted(self._folder.glob(f"{name}/*/*"))]
+        except OSError:  # One that went away while we looked.
+            return ()
+        return tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in files)
 
     def _manifests(self) -> list[Path]:
         if not self._folder.is_dir():

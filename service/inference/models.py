@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.errors import ModelDamaged
-from service.inference.artifact import Artifact, ModelStore, NetworkManifest
+from service.inference.artifact import Artifact, ModelStore, NetworkManifest, Stamp
 from service.inference.batch import Runner
 from service.inference.device import Device, Tuning
 from service.inference.network import OpenNetwork, open_network
@@ -81,11 +81,31 @@ class Networks:
             DeviceUnavailable: the device does not run it, or not as the CPU does.
         """
         with self._loading:
-            if (network := self._by_spec.get(spec)) is None:
-                artifact = self.store.find(spec, "network")
-                network = self._by_spec.get(artifact.spec) or self._open(artifact)
-                self._by_spec[spec] = self._by_spec[artifact.spec] = network
-            return network
+            return self._by_spec.get(spec) or self._find(spec)
+
+    @property
+    def followed(self) -> list[str]:
+        """Names that were asked for without a version."""
+        return [spec for spec in list(self._by_spec) if "@" not in spec]
+
+    def stamp(self, name: str) -> Stamp:
+        """See `ModelStore.stamp`."""
+        return self.store.stamp(name)
+
+    def renew(self, name: str) -> LoadedNetwork:
+        """Have the newest version in the store serve ``name``, loaded and warmed if it was not yet.
+
+        Raises:
+            TimeConvError: as `load`; the version that served goes on to.
+        """
+        with self._loading:
+            return self._find(name)
+
+    def _find(self, spec: str) -> LoadedNetwork:
+        artifact = self.store.find(spec, "network")
+        network = self._by_spec.get(artifact.spec) or self._open(artifact)
+        self._by_spec[spec] = self._by_spec[artifact.spec] = network
+        return network
 
     def _open(self, artifact: Artifact) -> LoadedNetwork:
         manifest = artifact.manifest

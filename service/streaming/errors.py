@@ -7,6 +7,7 @@ from timeconv_client import (
     CannotConnect,
     ConnectionLost,
     ServerRefused,
+    ServiceStopping,
     SessionError,
     TimeConvClientError,
     Unauthorized,
@@ -46,7 +47,7 @@ def explain(error: TimeConvClientError, summary: "Summary | None" = None) -> Str
                 message += "\n`timeconv models` lists the networks; --model takes a name or name@version."
         case Unauthorized():
             message += "\nGive a key with --key or TIMECONV_KEY; `timeconv key NAME` makes one for the service's file."
-        case SessionError() | ServerRefused() | ConnectionLost() if error.retryable:
+        case SessionError() | ServerRefused() | ConnectionLost() | ServiceStopping() if error.retryable:
             seconds = "" if error.retry_after_ms is None else f" in {error.retry_after_ms / 1000:g} s"
             message += f"\nIt may pass: try again{seconds}."
         case _:

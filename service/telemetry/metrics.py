@@ -59,6 +59,14 @@ class Metrics:
         sessions = self._gauge("timeconv_sessions", "Connected sessions, active or blocked by their client.", ["state"])
         self._sessions = {state: sessions.labels(state) for state in ("active", "blocked")}
         self._sessions_ended = self._counter("timeconv_sessions_ended", "Sessions by how they ended.", ["reason"])
+        swaps = self._counter(
+            "timeconv_model_swaps", "New versions of networks: swapped in, or failed and not used.", ["result"]
+        )
+        self._swaps = {swapped: swaps.labels("swapped" if swapped else "failed") for swapped in (True, False)}
+        resumes = self._counter(
+            "timeconv_resumes", "Resume tokens shown: the session went on, or was not to be had.", ["result"]
+        )
+        self._resumes = {resumed: resumes.labels("resumed" if resumed else "not_found") for resumed in (True, False)}
         self._refused = self._counter("timeconv_refused", "Requests and upgrades refused, by error code.", ["code"])
         self._predictions = self._counter("timeconv_predict_requests", "REST predictions by outcome.", ["outcome"])
         self._fallback = self._gauge("timeconv_device_fallback", "1 if device=auto found no usable GPU.")
@@ -114,6 +122,14 @@ class Metrics:
         """A session ended: ``closed``, ``disconnected``, or the code of the error that ended it."""
         self._sessions_ended.labels(reason).inc()
 
+    def model_swapped(self, *, swapped: bool) -> None:
+        """A new version of a network took over, or could not."""
+        self._swaps[swapped].inc()
+
+    def resume_asked(self, *, resumed: bool) -> None:
+        """A client showed a resume token."""
+        self._resumes[resumed].inc()
+
     def refused(self, code: str) -> None:
         """A request or an upgrade was refused."""
         self._refused.labels(code).inc()
@@ -137,6 +153,10 @@ class Metrics:
     def watch_connections(self, connections: Callable[[], int]) -> None:
         """Where to read the number of connections."""
         self._gauge("timeconv_connections", "Open connections of all kinds.").set_function(connections)
+
+    def watch_kept(self, kept: Callable[[], int]) -> None:
+        """Where to read how many sessions wait for their client to come back."""
+        self._gauge("timeconv_sessions_kept", "Sessions whose connection broke that can be resumed.").set_function(kept)
 
     def watch_queues(self, turns: Callable[[], int], windows: Callable[[], int], in_flight: Callable[[], int]) -> None:
         """Where to read how much waits."""

@@ -30,9 +30,11 @@ from timeconv_client import (
     Forbidden,
     FrameOutcome,
     FramesOutcome,
+    GoAway,
     Prediction,
     ProtocolMismatch,
     ServerRefused,
+    ServiceStopping,
     Session,
     SessionClosed,
     SessionEnded,
@@ -48,6 +50,7 @@ from timeconv_client import (
 )
 from timeconv_client.session import EVENT_BUFFER
 
+NOISE = protocol.SessionUpdated(options=protocol.Options(), from_seq=0, max_in_flight=8)
 JPEG = b"\xff\xd8 a picture \xff\xd9"
 
 
@@ -373,7 +376,7 @@ def test_events_that_nobody_takes() -> None:
     async def script(talk: Talk) -> None:
         await talk.start(8)
         for _ in range(EVENT_BUFFER + 100):
-            await talk.say(protocol.GoAway(time_left_ms=1))
+            await talk.say(NOISE)
         flooded.set()
         await talk.answer_all()
 
@@ -396,7 +399,7 @@ def test_closing_with_events_that_nobody_takes() -> None:
     async def script(talk: Talk) -> None:
         await talk.start(8)
         for _ in range(EVENT_BUFFER + 100):
-            await talk.say(protocol.GoAway(time_left_ms=1))
+            await talk.say(NOISE)
         await talk.answer_all()
 
     async def test() -> None:
@@ -632,7 +635,7 @@ def test_the_end_while_events_fill_the_buffer() -> None:
         await talk.start(1)
         await talk.next()
         for _ in range(EVENT_BUFFER + 5):
-            await talk.say(protocol.GoAway(time_left_ms=1))
+            await talk.say(NOISE)
         await talk.socket.close(1011)
 
     async def test() -> None:
@@ -938,3 +941,82 @@ async def _events_until_error(session: Session) -> tuple[list[Event], TimeConvCl
     except TimeConvClientError as error:
         return events, error
     raise AssertionError("the session ended in order")
+
+
+# A service that stops
+
+
+def test_a_stream_ends_in_order_when_the_service_stops() -> None:
+    """After a goaway no frame is sent; those in flight are answered, the totals come, and then why it ended early."""
+
+    async def script(talk: Talk) -> None:
+        await talk.start(8)
+        assert [await talk.next() for _ in range(8)] == list(range(8))
+        await talk.say(protocol.GoAway(time_left_ms=500, resume_token="elsewhere"))  # noqa: S106 - not a secret
+        for seq in range(8):
+            await talk.say(prediction(seq))
+        assert await talk.next() == {"type": "session.close"}
+        await talk.finish()
+
+    async def test() -> None:
+        events: list[Event] = []
+
+        async def take_all(session: Session) -> None:
+            async for event in session.stream([JPEG] * 100):
+                events.append(event)  # noqa: PERF401 - what came before the error counts
+
+        async with session_with(script) as session:
+            with pytest.raises(ServiceStopping) as stopping:
+                await take_all(session)
+            assert not session.unanswered
+        assert [type(event) for event in events] == [GoAway, *[Prediction] * 8, SessionClosed]
+        assert (stopping.value.retryable, stopping.value.resume_token) == (True, "elsewhere")
+
+    run(test())
+
+
+def test_sending_to_a_service_that_stops() -> None:
+    """Who waits for credit, or offers a live frame, is told that the service stops; closing still gets the totals."""
+
+    async def script(talk: Talk) -> None:
+        await talk.start(1)
+        assert await talk.next() == 0
+        await talk.say(protocol.GoAway(time_left_ms=500))
+        assert await talk.next() == {"type": "session.close"}
+        await talk.say(prediction(0))
+        await talk.finish()
+
+    async def test() -> None:
+        async with session_with(script) as session:
+            await session.send(JPEG)
+            with pytest.raises(ServiceStopping):
+                await session.send(JPEG)
+            with pytest.raises(ServiceStopping):
+                session.try_send(JPEG)
+            assert (await session.close()).totals.received == 1
+            with pytest.raises(SessionEnded):
+                session.try_send(JPEG)
+
+    run(test())
+
+
+def test_totals_that_came_first() -> None:
+    """A service that closes by itself after its goaway ends a stream in order as well."""
+
+    async def script(talk: Talk) -> None:
+        await talk.start(1)
+        assert await talk.next() == 0
+        await talk.say(protocol.GoAway(time_left_ms=1))
+        await talk.say(prediction(0))
+        await talk.finish()
+
+    async def test() -> None:
+        async def take_all(session: Session) -> None:
+            async for _ in session.stream([JPEG] * 2):
+                pass
+
+        async with session_with(script) as session:
+            with pytest.raises(ServiceStopping):
+                await take_all(session)
+
+    run(test())

@@ -423,7 +423,7 @@ class TestEncode:
     def test_updated(self) -> None:
         """The answer to an update carries the options in force, from which frame, and their credit."""
         encoded = as_json(SessionUpdated(options=Options(stride=2), from_seq=12, max_in_flight=2))
-        assert set(encoded) == {"type", "options", "from_seq", "max_in_flight"}
+        assert set(encoded) == {"type", "options", "from_seq", "max_in_flight", "by"}
         assert (encoded["type"], encoded["from_seq"], encoded["options"]["stride"]) == ("session.updated", 12, 2)
 
     def test_goaway(self) -> None:

@@ -11,6 +11,7 @@ from service.settings import Settings
 
 resource = pytest.importorskip("resource", reason="there is none for Windows")
 
+from service.gate import Gate
 from service.serve import allow_files, check_entry, uvicorn_config  # noqa: E402 - after the skip
 
 
@@ -75,8 +76,8 @@ def test_a_certificate_without_its_key(tmp_path: Path) -> None:
 
 def test_proxies() -> None:
     """No proxy is believed unless it is named."""
-    assert not uvicorn_config(_nothing, Settings()).proxy_headers
-    config = uvicorn_config(_nothing, Settings(trusted_proxies="10.0.0.0/8, 192.0.2.1"))
+    assert not uvicorn_config(_nothing, Settings(), Gate(Settings())).proxy_headers
+    config = uvicorn_config(_nothing, Settings(trusted_proxies="10.0.0.0/8, 192.0.2.1"), Gate(Settings()))
     assert (config.proxy_headers, config.forwarded_allow_ips) == (True, ["10.0.0.0/8", "192.0.2.1"])
 
 

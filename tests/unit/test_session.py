@@ -1,5 +1,7 @@
 """service.session: freshness and the one outcome of every frame, with a clock and workers of the test's own."""
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ class ScriptedLook:
     def __init__(self) -> None:
         self.seen: list[bytes] = []
         self.moments_s: list[float] = []
+        self.during: Callable[[], object] = lambda: None
 
     def follower(self) -> Follower:
         return Follower(FixedDetector(), every=1)
@@ -43,6 +46,7 @@ class ScriptedLook:
         del region, geometry, times, follower
         self.seen.append(jpeg)
         self.moments_s.append(time_s)
+        self.during()
         if jpeg.startswith(b"bad"):
             raise BadImage("corrupt", "damaged")
         if jpeg.startswith(b"none"):
@@ -54,8 +58,8 @@ class ScriptedLook:
 class Desk:
     """A session, the worker's side of it played by the test, and what it would have sent."""
 
-    def __init__(self, *, frames_per_s: float | None = None, **options: Any) -> None:
-        self.clock = ManualClock()
+    def __init__(self, before: "Desk | None" = None, *, frames_per_s: float | None = None, **options: Any) -> None:
+        self.clock = ManualClock() if before is None else before.clock
         self.look = ScriptedLook()
         self.recorder = Recorder()
         self.windows: list[WindowItem] = []
@@ -70,7 +74,13 @@ class Desk:
             on_change=lambda: None,
             clock=self.clock,
             rate=None if frames_per_s is None else TokenBucket(frames_per_s, self.clock()),
+            before=None if before is None else before.session,
         )
+
+    def gone_on_with(self, **changes: Any) -> "Desk":
+        """Close the session, and go on with it on another connection."""
+        self.session.close()
+        return Desk(self, freshness="every", **changes)
 
     def receive(self, *frames: bytes, after_s: float = 0.04) -> None:
         """Frames, each this long after the one before."""
@@ -618,3 +628,91 @@ def test_latest_never_pauses() -> None:
     desk = Desk(frames_per_s=1)
     desk.feed(*[b"none"] * 3, after_s=0)
     assert desk.session.pause_s == 0.0
+
+
+class TestGoingOn:
+    """A session that goes on with one whose connection broke."""
+
+    def test_only_the_session_is_kept(self) -> None:
+        """A session that is closed keeps nothing of its connection alive."""
+
+        class Connection:
+            def changed(self) -> None:
+                """What a session is given to call."""
+
+        connection, desk = Connection(), Desk()
+        session = Session(
+            "id",
+            Options(),
+            NETWORK,
+            look=desk.look,  # type: ignore[arg-type] # the same call
+            gap_reset_s=1.0,
+            max_frame_bytes=1000,
+            observer=desk.recorder,
+            on_change=connection.changed,
+            clock=desk.clock,
+        )
+        session.receive(b"face")
+        session.close()
+        kept = weakref.ref(connection)
+        del connection
+        assert kept() is None
+
+    def test_totals_and_window(self) -> None:
+        """Seqs, totals, the face's id and a window that is one motion with what comes go on."""
+        before = Desk(freshness="every")
+        before.feed(b"face", b"far", b"far", b"far", b"far")
+        after = before.gone_on_with()
+        assert (after.session.received, after.session.totals()) == (5, before.session.totals())
+        after.feed(b"far")
+        (item,) = after.windows
+        item.deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0))
+        prediction = after.session.next_message()
+        assert isinstance(prediction, Prediction)
+        assert (prediction.seq, prediction.faces[0].id) == (5, 1)
+
+    def test_abandoned(self) -> None:
+        """What was open is abandoned before, and an answer that comes late reaches nobody."""
+        before = Desk(freshness="every")
+        before.feed(*[b"face"] * 5)
+        before.send()
+        (late,) = before.windows
+        after = before.gone_on_with()
+        late.deliver(Dropped.FULL)
+        assert after.session.totals().outcomes[Outcome.ABANDONED] == 1
+        assert sum(after.session.outcomes.values()) == after.session.received == 5
+        assert after.session.next_message() is None
+
+    def test_another_clock(self) -> None:
+        """The window begins anew where times come from another clock, however near they are by chance."""
+        before = Desk(freshness="every")
+        before.feed(*[b"face"] * 4)
+        after = before.gone_on_with(timestamps=True)
+        after.feed(round(after.clock() * 1e6).to_bytes(8, "big") + b"face")
+        assert after.windows == []
+
+    def test_a_long_break(self) -> None:
+        """After a break over the gap the window begins anew, whatever the client's clock says."""
+        before = Desk(freshness="every", timestamps=True)
+        before.feed(*[bytes(8) + b"face"] * 4)
+        before.clock.advance(2.0)
+        after = before.gone_on_with(timestamps=True)
+        after.feed(bytes(8) + b"face")
+        assert after.windows == []
+
+    def test_a_worker_is_still_at_it(self) -> None:
+        """The window that a worker may still change is left to it, and what comes is another face."""
+        before = Desk(freshness="every")
+        before.feed(*[b"face"] * 4)
+        before.receive(b"face")
+        resumed: list[Desk] = []
+        before.look.during = lambda: resumed.append(before.gone_on_with())
+        before.work()
+        (after,) = resumed
+        after.feed(*[b"face"] * 4)
+        assert after.windows == []
+        after.feed(b"face")
+        after.windows[0].deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0))
+        prediction = after.send()[-1]
+        assert isinstance(prediction, Prediction)
+        assert prediction.faces[0].id == 1

@@ -410,3 +410,23 @@ def served_from_a_thread(script: Script) -> Iterator[str]:
     finally:
         done.set()
         thread.join()
+
+
+def test_a_service_that_stops(clip: Path, tmp_path: Path) -> None:
+    """When the service stops no more is sent, what is in flight is answered, and the user is told to try again."""
+
+    async def script(talk: Talk) -> None:
+        await talk.start(4, timestamps=True)
+        assert [await talk.next() for _ in range(4)] == [0, 1, 2, 3]
+        await talk.say(protocol.GoAway(time_left_ms=500))
+        assert await talk.next() == {"type": "session.close"}
+        await talk.say(protocol.FramesOutcome(first=0, last=3, outcome=Outcome.NO_FACE))
+        await talk.finish()
+
+    with pytest.raises(StreamError, match=r"The service stops\nIt may pass: try again") as failed:
+        run(stream_to(script, clip, every=True, csv=tmp_path / "out.csv"))
+
+    summary = failed.value.summary
+    assert summary is not None
+    assert (summary.frames_sent, summary.unanswered, summary.agrees) == (4, 0, True)
+    assert [row["outcome"] for row in rows_of(tmp_path / "out.csv")] == ["no_face"] * 4

@@ -298,6 +298,23 @@ def test_stopping_cuts_a_client_off_that_does_not_read(*, closes: bool) -> None:
     run(test)
 
 
+def test_stopping_waits_for_a_close_that_is_under_way() -> None:
+    """A connection that we have closed is not closed below it, which could cut off what was sent; but soon cut off."""
+
+    async def test() -> None:
+        protocol, pipe, talk = await talking()
+        Ear(talk.link)
+        protocol.close_timeout = 30
+        talk.link.finish(1001)
+        written = pipe.written
+        protocol.shutdown()
+        assert (pipe.is_closing(), pipe.written) == (False, written)
+        await pipe.cut_off.wait()
+        talk.over.set()
+
+    run(test)
+
+
 def test_messages_come_by_calls() -> None:
     """Binary and text, whole or in fragments, also what came before there was a listener; reading does not pause."""
 

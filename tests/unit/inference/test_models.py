@@ -198,3 +198,44 @@ def test_loaded_while_loading(lanes: Lanes, store: Path) -> None:
         assert len(known.loaded) <= 1
     loader.join()
     assert [network.lane for network in known.loaded] == [SPEC]
+
+
+def test_renewed(lanes: Lanes, store: Path) -> None:
+    """The newest version serves a name once it is asked to; the older one is as ready as before."""
+    known = networks(lanes, store, max_batch=1)
+    first = known.load(NAME)
+    changed(store, lambda _: None, version="2")
+    assert known.load(NAME) is known.ready(NAME) is first
+    second = known.renew(NAME)
+    assert known.load(NAME) is known.ready(NAME) is second
+    assert (second.lane, known.ready(SPEC), known.followed) == (f"{NAME}@2", first, [NAME])
+
+
+def test_renewed_to_what_is_damaged(lanes: Lanes, store: Path) -> None:
+    """A new version that is damaged serves nobody; the one that served goes on."""
+    known = networks(lanes, store, max_batch=1)
+    first = known.load(NAME)
+    changed(store, lambda manifest: manifest.update(sha256="0" * 64), version="2")
+    with pytest.raises(ModelDamaged, match="sha256"):
+        known.renew(NAME)
+    assert (known.ready(NAME), lanes.names) == (first, [SPEC])
+
+
+def test_back_to_the_version_before(lanes: Lanes, store: Path) -> None:
+    """When the newest version is taken away the one before serves again, and is not loaded anew."""
+    changed(store, lambda _: None, version="2")
+    known = networks(lanes, store, max_batch=1)
+    first, _ = known.load(SPEC), known.load(NAME)
+    shutil.rmtree(store / NAME / "2")
+    assert known.renew(NAME) is known.ready(NAME) is first
+    assert lanes.names == [SPEC, f"{NAME}@2"]
+
+
+def test_stamp(store: Path) -> None:
+    """The stamp of a name changes when one of its files does, and only then."""
+    known = ModelStore(store)
+    before = known.stamp(NAME)
+    assert before == known.stamp(NAME) != ()
+    assert known.stamp("nothing") == ()
+    changed(store, lambda _: None, version="2")
+    assert known.stamp(NAME) != before

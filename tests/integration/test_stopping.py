@@ -1,0 +1,185 @@
+"""A service that is told to stop: a real process, real signals, and frames counted at the clients."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from timeconv_client import (
+    FrameOutcome,
+    FramesOutcome,
+    GoAway,
+    Prediction,
+    ServiceStopping,
+    SessionClosed,
+    connect,
+)
+
+ROOT = Path(__file__).parents[2]
+SESSIONS = 12
+
+
+@dataclass
+class Process:
+    """A service of its own."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+
+    @property
+    def ws(self) -> str:
+        """Address of the stream."""
+        return self.url.replace("http", "ws", 1) + "/v1/stream"
+
+    def signal(self) -> None:
+        """Ask it to stop."""
+        self.process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def started(**settings: str) -> Iterator[Process]:
+    """A service on a free port, with settings by variable; it is killed if the block does not end it."""
+    environment = os.environ | {f"TIMECONV_{name.upper()}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0"]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        command, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            ready = next(line for line in process.stderr if " Ready " in line)
+            yield Process(process, ready.rpartition("address=")[2].strip())
+        finally:
+            process.kill()
+
+
+@dataclass
+class Seen:
+    """What one client saw."""
+
+    sent: int = 0
+    answered: list[int] = field(default_factory=list)
+    told: int = 0
+    received: int | None = None
+    stopped: bool = False
+
+
+async def stream_until_stopped(url: str, clip: list[bytes], busy: asyncio.Semaphore) -> Seen:
+    """Send without end, as fast as answered, until the service stops; ``busy`` is released at the first prediction."""
+    seen, was_busy = Seen(), False
+    async with connect(url, freshness="every") as session:
+        try:
+            async for event in session.stream(itertools.cycle(clip)):
+                match event:
+                    case Prediction() | FrameOutcome() | FramesOutcome():
+                        seen.answered += event.seqs
+                        if isinstance(event, Prediction) and not was_busy:
+                            was_busy = True
+                            busy.release()
+                    case GoAway():
+                        seen.told += 1
+                    case SessionClosed():
+                        seen.received = event.totals.received
+        except ServiceStopping:
+            seen.stopped = True
+        seen.sent = session.next_seq
+    return seen
+
+
+def test_sigterm_under_load_loses_no_frame(face_clip: list[bytes]) -> None:
+    """Every frame that any client sent has its one outcome, every session is told and closed, and the exit is 0."""
+
+    async def load(process: Process) -> list[Seen]:
+        busy = asyncio.Semaphore(0)
+        clients = [asyncio.create_task(stream_until_stopped(process.url, face_clip, busy)) for _ in range(SESSIONS)]
+        for _ in clients:
+            await busy.acquire()
+        process.signal()
+        return await asyncio.gather(*clients)
+
+    with started() as process:
+        clients = asyncio.run(asyncio.wait_for(load(process), 60))
+        assert process.process.wait(30) == 0
+    for seen in clients:
+        assert sorted(seen.answered) == list(range(seen.sent))
+        assert (seen.told, seen.received, seen.stopped) == (1, seen.sent, True)
+        assert seen.sent > 0
+
+
+async def heard_until_closed(socket: Any, jpeg: bytes) -> tuple[list[dict[str, Any]], int]:
+    """A client that does not mind the goaway: it sends a frame for each answer until it is closed."""
+    heard: list[dict[str, Any]] = []
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            heard.append(json.loads(await socket.recv()))
+            if heard[-1]["type"] in ("prediction", "frame"):
+                with contextlib.suppress(ConnectionClosed):  # What came before the close is still to be heard.
+                    await socket.send(jpeg)
+    return heard, socket.close_code
+
+
+def test_who_stays_is_answered_until_it_is_closed(face_jpeg: bytes) -> None:
+    """Frames sent after the goaway are answered; then come the totals and 1001, while the newly come get 503."""
+
+    async def test(process: Process) -> tuple[list[dict[str, Any]], int]:
+        async with open_websocket(process.ws + "?freshness=every", compression=None) as socket:
+            assert json.loads(await socket.recv())["type"] == "session.started"
+            await socket.send(face_jpeg)
+            assert json.loads(await socket.recv())["type"] == "frame"
+            process.signal()
+            goaway = json.loads(await socket.recv())
+            assert goaway["type"] == "goaway"
+            assert 1500 < goaway["time_left_ms"] < 3000
+            with pytest.raises(InvalidStatus) as refused:
+                await open_websocket(process.ws)
+            problem = json.loads(refused.value.response.body)
+            assert refused.value.response.status_code == 503
+            assert (problem["code"], problem["retryable"], problem["retry_after_ms"]) == ("unavailable", True, 1000)
+            async with httpx.AsyncClient(base_url=process.url) as http:
+                ready = await http.get("/readyz")
+                assert (ready.status_code, ready.json()["stopping"]) == (503, True)
+                assert (await http.get("/healthz")).status_code == 200
+            await socket.send(face_jpeg)
+            return await heard_until_closed(socket, face_jpeg)
+
+    with started(drain_ms="3000") as process:
+        (*answers, closed), code = asyncio.run(asyncio.wait_for(test(process), 60))
+        assert process.process.wait(30) == 0
+    assert [answer["seq"] for answer in answers] == list(range(1, len(answers) + 1))
+    assert {answer["type"] for answer in answers} == {"frame", "prediction"}
+    assert (closed["type"], closed["totals"]["received"], code) == ("session.closed", len(answers) + 1, 1001)
+    assert sum(closed["totals"]["outcomes"].values()) == closed["totals"]["received"]
+
+
+def test_a_second_signal_cuts_it_short() -> None:
+    """The second signal ends what the first one would have waited for; clients are told why, and the exit is 0."""
+
+    async def test(process: Process) -> tuple[dict[str, Any], int]:
+        async with open_websocket(process.ws, compression=None) as socket:
+            assert json.loads(await socket.recv())["type"] == "session.started"
+            process.signal()
+            assert json.loads(await socket.recv())["type"] == "goaway"
+            process.signal()
+            error = json.loads(await socket.recv())
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+            assert closed.value.rcvd is not None
+            return error, closed.value.rcvd.code
+
+    with started(drain_ms="600000") as process:
+        error, code = asyncio.run(asyncio.wait_for(test(process), 60))
+        assert process.process.wait(30) == 0
+    assert (error["code"], error["retryable"], error["close_code"], code) == ("going_away", True, 1001, 1001)
