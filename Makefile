@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench load models lock wheel clean
+.PHONY: help serve test lint train train-smoke bench load soak fuzz models lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,14 @@ bench: $(VENV)/benchmark.done ## CPU time of a prediction beside its floor, in b
 LOAD ?=
 load: $(VENV)/test.done ## an open-loop load, its report in build/load.html; LOAD="--group 60x15 --ramp", LOAD=--help
 	$(BIN)/python -m loadtest.load $(LOAD)
+
+SOAK ?=
+soak: $(VENV)/test.done ## ten minutes of chaos, what came of it in build/soak.json; SOAK="--seconds 60", SOAK=--help
+	$(BIN)/python -m loadtest.soak $(SOAK)
+
+FUZZ ?=
+fuzz: $(VENV)/test.done ## 240,000 inputs for every parser that strangers reach; FUZZ="--inputs 1000000 decoder", FUZZ=--help
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 models: $(VENV)/test.done ## the tables of README.md and docs/models.md, from manifests and docs/results
 	$(BIN)/python -m training.document
