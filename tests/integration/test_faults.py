@@ -242,8 +242,8 @@ def steps(point: str, jpeg: bytes) -> list[bytes | str]:
 
 POINTS = [
     "connected", "within the upgrade", "before the accept", "while its network is loaded", "after bad options",
-    "started", "within a frame", "frames in work", "between answers", "while a new network is loaded", "while it closes",
-    "within an upload", "while its call is worked on",
+    "started", "within a frame", "frames in work", "between answers", "while a new network is loaded",
+    "while it closes", "within an upload", "while its call is worked on",
 ]  # fmt: skip
 
 
