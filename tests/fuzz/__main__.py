@@ -26,7 +26,9 @@ def main() -> int:
     parser.add_argument("--atheris", action="store_true", help="guided by coverage; one target")
     arguments = parser.parse_args()
     if arguments.atheris:
-        return _guided(*arguments.targets, arguments.inputs)
+        if len(arguments.targets) != 1:
+            parser.error("--atheris takes one target")
+        return _guided(arguments.targets[0], arguments.inputs)
     each = -(-arguments.inputs // len(arguments.targets))
     tried = 0
     for target in arguments.targets:
