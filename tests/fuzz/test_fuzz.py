@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.__main__ import NAMES
 from tests.fuzz.mutate import mutated, seeds
 from tests.fuzz.targets import TARGETS
 
@@ -38,6 +39,11 @@ def test_any_bytes(target: str) -> None:
         TARGETS[target](content)
 
     holds()
+
+
+def test_every_target_is_run() -> None:
+    """The command knows every target."""
+    assert set(NAMES) == set(TARGETS)
 
 
 def test_mutations_can_be_made_again() -> None:
