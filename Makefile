@@ -12,9 +12,11 @@ CERTIFICATE := build/tls/cert.pem
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+# Apart, since these tools bring plug-ins for pytest.
+AUDIT := build/audit
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench load models lock wheel clean
+.PHONY: help serve test lint train train-smoke bench load soak fuzz openapi sbom audit models lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +63,26 @@ LOAD ?=
 load: $(VENV)/test.done ## an open-loop load, its report in build/load.html; LOAD="--group 60x15 --ramp", LOAD=--help
 	$(BIN)/python -m loadtest.load $(LOAD)
 
+SOAK ?=
+soak: $(VENV)/test.done ## ten minutes of chaos, what came of it in build/soak.json; SOAK="--seconds 60", SOAK=--help
+	$(BIN)/python -m loadtest.soak $(SOAK)
+
+FUZZ ?=
+fuzz: $(VENV)/test.done ## 240,000 inputs for every parser that strangers reach; FUZZ="--inputs 1000000 decoder", FUZZ=--help
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+URL ?= http://127.0.0.1:8000
+# No schema can say that bytes are a JPEG, so what is allowed by it may still be refused.
+openapi: $(AUDIT)/audit.done ## a thousand calls of a running service, by its OpenAPI document (schemathesis); URL=
+	$(AUDIT)/bin/st run $(URL)/openapi.json --continue-on-failure -n 1000 -c all --exclude-checks positive_data_acceptance
+
+sbom: $(AUDIT)/audit.done ## what the service is made of, by the lock file, as CycloneDX in build/sbom.json
+	$(AUDIT)/bin/cyclonedx-py requirements requirements/serve.txt --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json
+
+audit: $(AUDIT)/audit.done ## known vulnerabilities of the locked packages; asks the package index
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements/serve.txt
+
 models: $(VENV)/test.done ## the tables of README.md and docs/models.md, from manifests and docs/results
 	$(BIN)/python -m training.document
 
@@ -98,6 +120,11 @@ $(VENV)/test.done: $(VENV)/serve.done requirements/test.txt
 
 $(VENV)/benchmark.done: $(VENV)/test.done requirements/benchmark.txt
 	$(INSTALL) requirements/benchmark.txt
+	@touch $@
+
+$(AUDIT)/audit.done: $(VENV)/uv.done requirements/audit.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(UV) pip install --quiet --python $(AUDIT)/bin/python --require-hashes -r requirements/audit.txt
 	@touch $@
 
 $(VENV)/openvino.done: $(VENV)/serve.done requirements/openvino.txt

@@ -20,3 +20,5 @@ compile training.txt requirements/training.in --constraint requirements/test.txt
 compile benchmark.txt requirements/benchmark.in --constraint requirements/test.txt
 # The extra openvino, beside requirements/serve.txt, whose versions it keeps.
 compile openvino.txt pyproject.toml --extra openvino --constraint requirements/test.txt
+# Tools that judge from outside: make openapi, sbom, audit.
+compile audit.txt --group audit --constraint requirements/test.txt

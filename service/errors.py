@@ -40,6 +40,9 @@ trying the same thing again may help; the code is the label in metrics too.
 
 from typing import ClassVar
 
+_MOST_TOLD = 1000
+"""Characters of a message; none of our own has as many, but what a client sent may stand in it."""
+
 
 class TimeConvError(Exception):
     """Base of all errors of the service; ``str(error)`` is fit to be shown to the caller."""
@@ -49,6 +52,12 @@ class TimeConvError(Exception):
     status: int = 500
     retryable: ClassVar[bool] = False
     retry_after_ms: ClassVar[int | None] = None
+
+    @property
+    def told(self) -> str:
+        """The message as a caller is told it: text, whatever it quotes, and not the megabytes that he sent."""
+        text = str(self)[: _MOST_TOLD + 1].encode(errors="replace").decode()
+        return text if len(text) <= _MOST_TOLD else f"{text[:_MOST_TOLD]}…"
 
 
 class BadRequest(TimeConvError):

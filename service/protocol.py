@@ -254,7 +254,7 @@ def error_message(error: TimeConvError, *, closing: bool) -> ErrorMessage:
     """The wire form of an error; ``closing``: the session ends with it."""
     return ErrorMessage(
         code=error.code,
-        message=str(error),
+        message=error.told,
         retryable=error.retryable,
         retry_after_ms=error.retry_after_ms,
         close_code=error.close_code if closing else None,

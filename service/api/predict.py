@@ -34,8 +34,10 @@ _ENVELOPE_BYTES = 16_384
 """OpenAPI schemas of the answers, which FastAPI cannot read off types of msgspec."""
 
 _PICTURE = {"type": "string", "format": "binary"}
-_FRAMES_AS_FILES = {"type": "array", "items": _PICTURE, "minItems": 1, "maxItems": FRAMES}
-_FRAMES_AS_BASE64 = {"type": "array", "items": {"type": "string", "format": "byte"}, "minItems": 1, "maxItems": FRAMES}
+_ONE_OR_FIVE = {"type": "array", "oneOf": [{"minItems": count, "maxItems": count} for count in (1, FRAMES)]}
+_FRAMES_AS_FILES = {**_ONE_OR_FIVE, "items": _PICTURE}
+_FRAMES_AS_BASE64 = {**_ONE_OR_FIVE, "items": {"type": "string", "format": "byte"}}
+_ONLY_FRAMES = {"type": "object", "required": ["frames"], "additionalProperties": False}
 _OPENAPI: dict[str, Any] = {
     "parameters": [
         {"name": "model", "in": "query", "schema": {"type": "string"}, "description": "`name` or `name@version`"},
@@ -45,11 +47,10 @@ _OPENAPI: dict[str, Any] = {
         "required": True,
         "content": {
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["frames"], "properties": {"frames": _FRAMES_AS_FILES}}
+                "schema": {**_ONLY_FRAMES, "properties": {"frames": _FRAMES_AS_FILES}},
+                "encoding": {"frames": {"contentType": "image/jpeg"}},
             },
-            "application/json": {
-                "schema": {"type": "object", "required": ["frames"], "properties": {"frames": _FRAMES_AS_BASE64}}
-            },
+            "application/json": {"schema": {**_ONLY_FRAMES, "properties": {"frames": _FRAMES_AS_BASE64}}},
             "image/jpeg": {"schema": _PICTURE},
         },
     },

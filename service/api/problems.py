@@ -22,7 +22,7 @@ def problem(error: TimeConvError) -> JSONResponse:
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
-        "detail": str(error).encode(errors="replace").decode(),  # A name sent may not be text.
+        "detail": error.told,
         "code": error.code,
         "retryable": error.retryable,
         "retry_after_ms": error.retry_after_ms,

@@ -238,11 +238,17 @@ def tensorrt_options(
     return options
 
 
+_ENGINE_BYTES = 8 * 2**20
+"""About what an engine and TensorRT's timings take."""
+
+
 def usable_cache(folder: Path) -> Path | None:
     """The folder, made if there was none, or None with a warning: a cache that cannot be written stops no service."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ENGINE_BYTES))  # On a full disk a file can be made, and nothing written.
+            file.flush()
             return folder
     except OSError as error:
         log.warning("TensorRT's engines are not kept, so each start builds them: %s", error)

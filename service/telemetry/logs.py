@@ -50,6 +50,8 @@ def configure_logging(settings: Settings) -> None:
     logging.getLogger("uvicorn").setLevel(max(logging.INFO, logging.getLogger().level))
     # uvicorn's own line of an upgrade holds the query, and ours at the end of the session says the rest.
     logging.getLogger("uvicorn.error").addFilter(_without_query)
+    # Of a bad body its caller is told; a line for each would let strangers fill the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 

@@ -7,6 +7,7 @@ import pytest
 from service import errors
 from service.errors import (
     BadImage,
+    BadMessage,
     EngineError,
     FrameRefused,
     GoingAway,
@@ -109,3 +110,11 @@ def test_frame_refused(error: BadImage, status: int) -> None:
     assert (refused.index, refused.reason, refused.status) == (3, error.reason, status)
     assert str(refused) == f"Frame 3: {error}"
     assert FrameRefused.status == 422
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("short", "short"), ("a\ud800", "a?"), ("x" * 1000, "x" * 1000), ("x" * 10**6, "x" * 1000 + "…")]
+)
+def test_told(said: str, told: str) -> None:
+    """What quotes a caller is told to him as text, and cut where he sent more than is worth repeating."""
+    assert BadMessage(said).told == told

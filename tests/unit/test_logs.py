@@ -124,3 +124,12 @@ logging.getLogger("service.x").debug("ours")
 """
     lines = logged("text", level, code)
     assert [line.rpartition(" ")[2] for line in lines] == ["ours"] * (level == "debug")
+
+
+def test_a_bad_body_is_no_line() -> None:
+    """What the parser of multipart bodies warns of, any caller can cause as often as he likes: it is not logged."""
+    code = """
+from python_multipart.multipart import MultipartParser
+MultipartParser(b"b").write(b"--b\\r\\n\\xff: x")
+"""
+    assert logged("text", "debug", f"try:{code.replace(chr(10), chr(10) + ' ')}\nexcept ValueError:\n pass") == []

@@ -234,6 +234,13 @@ class TestParseText:
             protocol.parse_text(text)
         assert len(str(refused.value)) < 300
 
+    @pytest.mark.parametrize("text", ['{"type":"%s"}', '{"type":"session.update","options":{},"%s":1}'])
+    def test_not_repeated(self, text: str) -> None:
+        """A megabyte of nonsense is not sent back."""
+        with pytest.raises(BadMessage) as refused:
+            protocol.parse_text(text % ("x" * 10**6))
+        assert len(protocol.encode(protocol.error_message(refused.value, closing=False))) < 2000
+
 
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(

@@ -11,7 +11,7 @@ from service.settings import Settings
 
 resource = pytest.importorskip("resource", reason="there is none for Windows")
 
-from service.gate import Gate
+from service.gate import Gate  # noqa: E402 - after the skip
 from service.serve import allow_files, check_entry, uvicorn_config  # noqa: E402 - after the skip
 
 

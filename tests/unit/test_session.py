@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.errors import BadImage, RunnerFailed
 from service.inference.scheduler import Dropped, Fate, Scores, WindowItem
@@ -488,6 +490,49 @@ def test_a_frame_that_came_late_is_older() -> None:
     clock = CaptureClock()
     assert clock.taken_s(0, 1000.0) == 1000.0
     assert clock.taken_s(40_000, 1000.5) == pytest.approx(1000.04)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.floats(0, 1e5)), min_size=1, max_size=20))
+def test_no_stamp_is_of_the_future(stamps: list[tuple[int, float]]) -> None:
+    """Whatever the stamps are and however much time passes between them, no frame was taken after it came."""
+    clock, received_s = CaptureClock(), 1000.0
+    for captured_us, passed_s in stamps:
+        received_s += passed_s
+        # A float has 53 bits, so a stamp of hundreds of thousands of years is exact to a millisecond or so.
+        assert clock.taken_s(captured_us, received_s) <= received_s + max(1e-6, captured_us / 1e6 * 2**-51)
+
+
+@pytest.mark.parametrize("freshness", ["latest", "every"])
+@pytest.mark.parametrize("jump_s", [3600.0, 1e7])
+def test_time_that_jumps_ahead(freshness: str, jump_s: float) -> None:
+    """After a machine slept, with frames at every point of their way, each has one outcome, and what follows too."""
+    desk = filled(freshness=freshness)
+    desk.feed(b"face")  # Its window waits.
+    desk.receive(b"face")  # It waits itself.
+    desk.clock.advance(jump_s)
+    desk.work()
+    desk.run()
+    desk.feed(*[b"face"] * 5)
+    desk.run()
+    seqs = [seq for seq, _ in desk.outcomes()]
+    assert sorted(seqs) == list(range(4, 11))
+    assert desk.session.is_settled
+    assert desk.session.outcomes[Outcome.PREDICTION] >= 2
+
+
+@pytest.mark.parametrize("jump_us", [-3_600_000_000, -500_000, 3_600_000_000, 2**63])
+def test_a_capture_clock_that_jumps(jump_us: int) -> None:
+    """A client's clock may be set while it streams: every frame is answered, and the stream goes on."""
+    desk = Desk(timestamps=True, freshness="every")
+    base_us = 10**10
+    for number in range(20):
+        stamp_us = base_us + 40_000 * number + (jump_us if number >= 10 else 0)
+        desk.feed(stamp_us.to_bytes(8, "big") + b"face")
+        desk.run()
+    sent = desk.send()
+    assert [seq for message in sent for seq, _ in spelled(message)] == list(range(20))
+    assert all(0 <= message.age_ms < 1000 for message in sent if isinstance(message, Prediction))
+    assert isinstance(sent[-1], Prediction)
 
 
 # A client that does not read

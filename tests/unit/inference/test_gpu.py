@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import mmap
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,18 @@ class TestEngineCache:
         with caplog.at_level(logging.WARNING):
             assert usable_cache(tmp_path / "file" / "engines") is None
         assert "engines are not kept" in caplog.text
+
+    def test_full(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """A disk that takes files but no content is a warning, and then nothing is kept."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            with caplog.at_level(logging.WARNING):
+                assert usable_cache(tmp_path) is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert "engines are not kept" in caplog.text
+        assert list(tmp_path.iterdir()) == []
 
 
 class FakeDriver:
