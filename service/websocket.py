@@ -6,6 +6,7 @@ application in the scope, as the extension `EXTENSION`: messages are calls, both
 """
 
 import asyncio
+import logging
 from collections import deque
 from typing import Any, Protocol, cast
 
@@ -86,11 +87,15 @@ _SMALL_FRAGMENT_BYTES = 4096
 """Clients that cut messages up make larger pieces."""
 
 
+_WIRE = logging.getLogger(f"{__name__}.wire")
+_WIRE.setLevel(logging.WARNING)  # Under it websockets logs headers and messages, which hold keys and tokens.
+
+
 class _Frames(ServerProtocol):
     """The parser, without extensions. It counts frames that are small, and stops at once where there are too many."""
 
     def __init__(self, small: Budget, max_size: int) -> None:
-        super().__init__(max_size=max_size)
+        super().__init__(max_size=max_size, logger=_WIRE)
         self._small = small
 
     def recv_frame(self, frame: Frame) -> None:
