@@ -79,7 +79,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a version folder of the model store")
     parser.add_argument("--data", type=Path, required=True, help="FER2013 with FER+ votes")
     options = parser.parse_args()
-    logging.disable(logging.WARNING)  # The package advises to do what is done here.
     partial = options.folder / f"{FILE}.partial"
     try:
         quantize(options.folder / "model.onnx", partial, fer2013.load(options.data, Split.TRAINING).images)
@@ -97,4 +96,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # The package advises to do what is done here.
     cli.run(main)
