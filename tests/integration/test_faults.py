@@ -247,7 +247,7 @@ POINTS = [
 ]  # fmt: skip
 
 
-NARROW = Settings(port=0, max_sessions=1, max_waiting_predictions=1)
+NARROW = Settings(port=0, max_sessions=1, max_waiting_predictions=1, resume_grace_ms=0)
 """One place of each kind: who leaves his taken is found by the next."""
 
 

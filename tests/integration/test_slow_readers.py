@@ -24,7 +24,9 @@ HTTP = httpx.Client(timeout=PATIENCE_S, headers={"Connection": "close"})
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[LiveServer]:
     """A service that waits for no one."""
-    with serving(Settings(port=0, blocked_timeout_ms=int(1000 * BLOCKED_TIMEOUT_S), send_buffer_bytes=4096)) as server:
+    blocked_timeout_ms = int(1000 * BLOCKED_TIMEOUT_S)
+    settings = Settings(port=0, blocked_timeout_ms=blocked_timeout_ms, send_buffer_bytes=4096, resume_grace_ms=0)
+    with serving(settings) as server:
         yield server
 
 
