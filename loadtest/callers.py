@@ -4,11 +4,14 @@
   and its frames are late.
 - `FloodCaller` sends without credit. The client package cannot, so it speaks to the socket itself.
 - `RestCaller` begins a call when it is due, however many are under way, up to `MOST_CALLS`.
+
+All show the API key in the variable `KEY`, if there is one.
 """
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
@@ -37,9 +40,11 @@ from timeconv_client import (
     parse_message,
 )
 from timeconv_client.address import stream_url
-from timeconv_client.opening import SUBPROTOCOL
+from timeconv_client.opening import SUBPROTOCOL, authorization
 from timeconv_client.session import TIMESTAMP_BYTES
 
+KEY = "TIMECONV_KEY"
+"""As of ``timeconv stream``. No argument: command lines are for all to see, and stand in reports."""
 FRAMES_A_CALL = 5
 MOST_CALLS = 32
 """Calls of one REST caller under way at once; one that is due beyond that is not sent."""
@@ -70,24 +75,31 @@ async def open_caller(address: str, load: Load, group: Group, clip: Sequence[byt
     """A client of ``group``, connected.
 
     Raises:
-        CannotGenerate: the service cannot be reached, or refuses.
+        CannotGenerate: the service cannot be reached, or refuses; or `KEY` cannot be a key.
     """
+    key = os.environ.get(KEY)
+    try:
+        headers = authorization(key)
+    except ValueError as error:
+        raise CannotGenerate(f"{KEY}: {error}") from error
     options: SessionOptions = {"region": load.region, "timestamps": True}
     if load.model is not None:
         options["model"] = load.model
     if group.kind == "rest":
         query = {"region": load.region} | ({} if load.model is None else {"model": load.model})
         limits = httpx.Limits(max_connections=MOST_CALLS, keepalive_expiry=2.0)
-        async with httpx.AsyncClient(base_url=address, params=query, limits=limits, timeout=TIMEOUT_S) as client:
+        async with httpx.AsyncClient(
+            base_url=address, params=query, headers=headers, limits=limits, timeout=TIMEOUT_S
+        ) as client:
             yield RestCaller(client, clip)
         return
     options["freshness"] = group.kind
     if group.ignores_credit:
-        async with _open_flood(address, options) as socket:
+        async with _open_flood(address, options, headers) as socket:
             yield FloodCaller(socket, clip)
         return
     try:
-        async with connect(address, open_timeout_s=TIMEOUT_S, **options) as session:
+        async with connect(address, key=key, open_timeout_s=TIMEOUT_S, **options) as session:
             yield StreamCaller(session, clip, waits=group.kind == "every")
     except TimeConvClientError as error:
         raise CannotGenerate(str(error)) from error
@@ -239,11 +251,18 @@ async def _count(messages: AsyncIterator[ServerMessage], tally: Tally) -> None:
 
 
 @asynccontextmanager
-async def _open_flood(address: str, options: SessionOptions) -> AsyncIterator[ClientConnection]:
+async def _open_flood(
+    address: str, options: SessionOptions, headers: Mapping[str, str]
+) -> AsyncIterator[ClientConnection]:
     """A connection on which ``session.started`` has come."""
     try:
         async with open_websocket(
-            stream_url(address, options), subprotocols=[SUBPROTOCOL], compression=None, proxy=None, ping_timeout=None
+            stream_url(address, options),
+            subprotocols=[SUBPROTOCOL],
+            additional_headers=headers,
+            compression=None,
+            proxy=None,
+            ping_timeout=None,
         ) as socket:
             started = parse_message(await socket.recv(decode=False))
             if not isinstance(started, SessionStarted):

@@ -13,25 +13,25 @@ be sent in time. Frames that found no credit are not sent, and counted as that. 
 to a server that answers at once (echo): what that adds is the machine's, not the service's.
 
 Exit status: 0 if every load (of a ramp: one) meets the thresholds and all sums add up, 1 if not, 2 if nothing could be
-measured. docs/benchmarks.md says how to read the report.
+measured. The variable TIMECONV_KEY has the API key of a service that asks for one. docs/benchmarks.md says how to read
+the report.
 """
 
 import argparse
 import json
 import re
-import shlex
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from loadtest.arguments import Parser
+from loadtest.arguments import Parser, command, exit_status, number, positive
 from loadtest.clips import encoded, moving_face, there_and_back
-from loadtest.errors import BadLoad, CannotGenerate, LoadError
+from loadtest.errors import BadLoad, CannotGenerate
 from loadtest.figures import Point
 from loadtest.page import as_html
 from loadtest.plan import Load, parse_group
@@ -48,20 +48,12 @@ from training.provenance import made_by
 _CLIP_FRAMES = 60
 _JPEG_QUALITY = 90
 _READY_TIMEOUT_S = 10
-_UNUSABLE = 2
-_INTERRUPTED = 130
 _RAMP_THRESHOLDS = Thresholds(max_p99_ms=100.0, min_answered=0.99)
 
 
 def main() -> int:
     """Run the load; the exit status."""
-    try:
-        return _run(_parser().parse_args())
-    except LoadError as error:
-        print(f"load: {error}", file=sys.stderr)
-        return _UNUSABLE
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    return exit_status("load", lambda: _run(_parser().parse_args()))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -83,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             points = sweep(arguments.scales, on_service, on_echo, _tell)
     report = Report(
-        made_by=made_by(f"python -m loadtest.load {shlex.join(sys.argv[1:])}"),
+        made_by=made_by(command("load")),
         service=service,
         pictures=pictures,
         load=load,
@@ -175,9 +167,7 @@ def _write(report: Report, base: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m loadtest.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("load", __doc__)
     load = parser.add_argument_group("the load")
     load.add_argument("--group", action="append", metavar="NxRATE[,WORD...]", help="see above (default: 4x10)")
     load.add_argument("--duration", type=float, default=10.0, metavar="S", help="seconds that are measured (10)")
@@ -192,9 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     several.add_argument("--scales", type=_scales, default=(1.0,), metavar="A,B,...", help="by each of these (1)")
     several.add_argument("--ramp", action="store_true", help="search the highest load that meets the thresholds")
     loads.add_argument("--growth", type=_over_one, default=1.5, metavar="G", help="first steps of the ramp (1.5)")
-    loads.add_argument("--resolution", type=_positive, default=0.05, metavar="R", help="its last step (0.05: 5 %%)")
+    loads.add_argument("--resolution", type=positive, default=0.05, metavar="R", help="its last step (0.05: 5 %%)")
     judged = parser.add_argument_group("thresholds for the first group; --ramp alone stands for 100 ms and 0.99")
-    judged.add_argument("--max-p99-ms", type=_positive, metavar="MS", help="99th percentile of latency")
+    judged.add_argument("--max-p99-ms", type=positive, metavar="MS", help="99th percentile of latency")
     judged.add_argument("--min-jain", type=_share, metavar="J", help="Jain's index over the sessions, 0..1")
     judged.add_argument("--min-answered", type=_share, metavar="A", help="predictions per frame due, 0..1")
     where = parser.add_argument_group("where")
@@ -217,26 +207,15 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _scales(text: str) -> Sequence[float]:
-    return tuple(_positive(scale) for scale in text.split(","))
-
-
-def _positive(text: str) -> float:
-    return _number(text, 0, sys.float_info.max, "a number over 0")
+    return tuple(positive(scale) for scale in text.split(","))
 
 
 def _over_one(text: str) -> float:
-    return _number(text, 1, sys.float_info.max, "a number over 1")
+    return number(text, 1, sys.float_info.max, "a number over 1")
 
 
 def _share(text: str) -> float:
-    return _number(text, 0, 1, "a share over 0, 1 at most")
-
-
-def _number(text: str, over: float, most: float, meaning: str) -> float:
-    with suppress(ValueError):
-        if over < float(text) <= most:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"not {meaning}: {text!r}")
+    return number(text, 0, 1, "a share over 0, 1 at most")
 
 
 def _count(text: str) -> int:

@@ -3,7 +3,7 @@
 A key is 256 random bits, so a plain SHA-256 keeps it: there is nothing to guess. A line of the file of keys, or of
 the variable, is
 
-    NAME sha256:HEX [sessions=N] [frames_per_s=N]
+    NAME sha256:HEX [sessions=N] [frames_per_s=N] [admin=true]
 
 with ``#`` before a comment. A token is ``payload.mac``, both base64url, the payload naming the key and when it expires.
 Nothing here is logged but names of keys and numbers of lines.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import BadConfiguration, Unauthorized
+from service.errors import AdminOnly, BadConfiguration, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -31,23 +31,25 @@ _LOOK_AGAIN_S = 1.0
 """The file is looked at for changes at most so often."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
+_LINE = "NAME sha256:HEX [sessions=N] [frames_per_s=N] [admin=true]"
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is kept. A limit that is None is the service's own."""
+    """A key as it is kept. A limit that is None is the service's own; an ``admin`` may change what serves."""
 
     name: str
     digest: bytes
     max_sessions: int | None = None
     max_frames_per_s: float | None = None
+    admin: bool = False
 
 
 ANYONE = ApiKey("", b"")
 """Who comes where no key is asked for."""
 
 
-def new_key(name: str) -> tuple[str, str]:
+def new_key(name: str, *, admin: bool = False) -> tuple[str, str]:
     """A new key, and its line for the file of keys.
 
     Raises:
@@ -56,7 +58,7 @@ def new_key(name: str) -> tuple[str, str]:
     if not _NAME.fullmatch(name):
         raise BadConfiguration("A key's name is up to 64 letters, digits, - and _")
     key = KEY_PREFIX + secrets.token_urlsafe(32)
-    return key, f"{name} sha256:{_digest(key).hex()}"
+    return key, f"{name} sha256:{_digest(key).hex()}{' admin=true' if admin else ''}"
 
 
 def parse_keys(text: str, source: str) -> list[ApiKey]:
@@ -72,7 +74,7 @@ def parse_keys(text: str, source: str) -> list[ApiKey]:
             continue
         key = _parse_line(words)
         if key is None:
-            raise BadConfiguration(f"{source}, line {number}: not NAME sha256:HEX [sessions=N] [frames_per_s=N]")
+            raise BadConfiguration(f"{source}, line {number}: not {_LINE}")
         if key.name in keys:
             raise BadConfiguration(f"{source}, line {number}: the name {key.name} comes twice")
         keys[key.name] = key
@@ -85,7 +87,7 @@ def _parse_line(words: list[str]) -> ApiKey | None:
     if not _NAME.fullmatch(name) or known is None:
         return None
     given = dict(limit.partition("=")[::2] for limit in limits)
-    if len(given) < len(limits) or given.keys() - {"sessions", "frames_per_s"}:
+    if len(given) < len(limits) or given.keys() - {"sessions", "frames_per_s", "admin"}:
         return None
     try:
         sessions = int(given["sessions"]) if "sessions" in given else None
@@ -94,7 +96,10 @@ def _parse_line(words: list[str]) -> ApiKey | None:
         return None
     if (sessions is not None and sessions < 1) or (rate is not None and not 0 < rate < math.inf):
         return None
-    return ApiKey(name, bytes.fromhex(known[1]), sessions, rate)
+    admin = given.get("admin", "false")
+    if admin not in {"true", "false"}:
+        return None
+    return ApiKey(name, bytes.fromhex(known[1]), sessions, rate, admin == "true")
 
 
 class KeyRing:
@@ -209,7 +214,7 @@ class Tokens:
             payload, mac = (_decode(part) for part in token.split("."))
             said = json.loads(payload)
             name, expires_s = said["key"], float(said["expires"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
         key = keys.named(name) if isinstance(name, str) else None
         if key is None or not hmac.compare_digest(mac, self._mac(payload, key)):
@@ -244,6 +249,19 @@ class Access:
             Unauthorized: it is neither.
         """
         return self._found(credential, lambda text: self._holder(text) if "." in text else self.keys.find(text))
+
+    def by_admin_key(self, credential: str | None) -> ApiKey:
+        """Whose API key ``credential`` is, if it is an admin's. A service without keys has no admin.
+
+        Raises:
+            Unauthorized: it is neither key nor token.
+            AdminOnly: no admin's, or only a token of one, or no keys are asked for at all.
+        """
+        key = self.by_key_or_token(credential)
+        if not key.admin or self.keys.find(credential or "") is None:
+            why = "this service has no keys" if self.keys.is_open else "tokens and other keys do not"
+            raise AdminOnly(f"Only a key with admin=true may do this; {why}")
+        return key
 
     def _holder(self, token: str) -> ApiKey | None:
         return self.tokens.holder(token, self.keys)

@@ -88,11 +88,15 @@ def serve(
 
 
 @app.command()
-def key(name: Annotated[str, typer.Argument(help="What to call it in logs: letters, digits, - and _.")]) -> None:
+def key(
+    name: Annotated[str, typer.Argument(help="What to call it in logs: letters, digits, - and _.")],
+    *,
+    admin: Annotated[bool, typer.Option("--admin", help="It may also load models: POST /v1/models/NAME/load.")] = False,
+) -> None:
     """Make an API key: prints it once, and the line that lets it in, for the file of TIMECONV_KEYS_FILE."""
     from service.access import new_key  # noqa: PLC0415 - as in serve
 
-    secret, line = new_key(name)
+    secret, line = new_key(name, admin=admin)
     typer.echo(f"The key, for who may use the service; it is nowhere else:\n  {secret}")
     typer.echo(f"Its line for the file of keys; sessions=N and frames_per_s=N may follow:\n  {line}")
 

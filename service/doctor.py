@@ -48,13 +48,13 @@ def examine(settings: Settings) -> Iterator[tuple[str, str]]:
 def _examine_network(artifact: Artifact, device: Device, tuning: Tuning) -> Iterator[tuple[str, str]]:
     assert isinstance(artifact.manifest, NetworkManifest)
     opened = open_network(artifact, device, tuning, max_batch=max(_BATCHES))
-    file = artifact.int8 if opened.options.get("precision") == "int8" else artifact
-    assert file is not None
-    yield "default", f"{artifact.spec}, {file.manifest.file}, sha256 {file.manifest.sha256[:12]}, as its manifest says"
-    if device.precision == "int8" and file is artifact:
+    manifest = opened.artifact.manifest
+    yield "default", f"{artifact.spec}, {manifest.file}, sha256 {manifest.sha256[:12]}, as its manifest says"
+    if device.precision == "int8" and opened.artifact is artifact:
         yield "precision", f"{artifact.spec} has no int8 form and runs in f32"
-    if opened.differs is not None:
+    if opened.options:
         yield "options", ", ".join(f"{name}={value}" for name, value in opened.options.items())
+    if opened.differs is not None:
         yield "parity", f"answers on {device.name} differ from the CPU's in f32 by at most {opened.differs:.1e}"
     per = "a core" if device.parallel else "in all"
     for size in _BATCHES:

@@ -57,6 +57,7 @@ class Engine:
     predict_places: Places
     watchdog: Watchdog
     drain: Drain
+    model_watch: ModelWatch
     clock: Callable[[], float]
 
     @property
@@ -153,6 +154,8 @@ async def open_engine(
         max_batch=settings.max_batch,
         batch_budget_s=settings.batch_budget_ms / 1000,
         open_lane=functools.partial(pool.add_lane, parallel=device.parallel),
+        close_lane=pool.close_lane,
+        default=settings.model,
     )
     await asyncio.to_thread(networks.load, settings.model)
     sessions = Sessions(
@@ -178,11 +181,12 @@ async def open_engine(
         clock=clock,
     )
     watchdog = Watchdog(pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process)
+    model_watch = ModelWatch(networks, sessions, metrics)
     pool.start()
-    watching = [asyncio.create_task(watchdog.run())]
-    if settings.model_poll_ms:
-        model_watch = ModelWatch(networks, sessions, metrics)
-        watching.append(asyncio.create_task(model_watch.run(settings.model_poll_ms / 1000)))
+    watching = [
+        asyncio.create_task(watchdog.run()),
+        asyncio.create_task(model_watch.run(settings.model_poll_ms / 1000)),
+    ]
     try:
         yield Engine(
             settings=settings,
@@ -200,6 +204,7 @@ async def open_engine(
             predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),
             watchdog=watchdog,
             drain=Drain(sessions, time_s=settings.drain_ms / 1000),
+            model_watch=model_watch,
             clock=clock,
         )
     finally:

@@ -10,6 +10,7 @@ TimeConvError
 │   ├── NoSuchStream           a WebSocket to another path
 │   ├── BadBody                a REST body that is not a prediction's
 │   ├── ClientGone             a REST caller that left before its request was read
+│   ├── BadUpgrade             an upgrade to a WebSocket at the wrong time
 │   ├── TooLarge               a REST body over its limit
 │   ├── HeaderTooLarge         a request's header, or what frames its body, over its limit
 │   ├── HandshakeTimeout       no whole request header in time
@@ -19,6 +20,7 @@ TimeConvError
 │   ├── ResumedElsewhere       another connection goes on with the session
 │   ├── IdleTimeout            nothing was said for too long
 │   ├── Unauthorized           no valid key or token
+│   ├── AdminOnly              a valid one, but not an admin's key
 │   └── OriginRefused          a page of another site
 ├── Unavailable                true now, perhaps not in a moment
 │   ├── Overloaded             a bounded queue is full
@@ -135,6 +137,13 @@ class TooLarge(BadRequest):
     status = 413
 
 
+class BadUpgrade(BadRequest):
+    """An upgrade to a WebSocket while an answer on the same connection is under way."""
+
+    code = "bad_upgrade"
+    status = 400
+
+
 class HeaderTooLarge(BadRequest):
     """A request's header, or what frames its body, is over its limit; nothing more is read."""
 
@@ -150,10 +159,12 @@ class HandshakeTimeout(BadRequest):
 
 
 class RateLimited(BadRequest):
-    """A connection sends more small frames, or more requests ahead of their answers, than it may."""
+    """A connection sends more small frames, or more requests ahead of their answers, than it may; another may come."""
 
     code = "rate_limited"
     status = 429
+    retryable = True
+    retry_after_ms = 1000
 
 
 class FrameRefused(BadRequest):
@@ -191,6 +202,13 @@ class Unauthorized(BadRequest):
 
     code = "unauthorized"
     status = 401
+
+
+class AdminOnly(BadRequest):
+    """What is asked for takes the key of an admin; a token is never one, nor anyone where there are no keys."""
+
+    code = "admin_only"
+    status = 403
 
 
 class OriginRefused(BadRequest):

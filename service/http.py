@@ -10,13 +10,15 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 from websockets.exceptions import SecurityError
 
 from service.api.problems import problem
-from service.errors import HandshakeTimeout, HeaderTooLarge, RateLimited, TimeConvError
+from service.errors import BadRequest, BadUpgrade, HandshakeTimeout, HeaderTooLarge, RateLimited, TimeConvError
 from service.gate import Gate
 from service.websocket import WebSocketProtocol
 
@@ -24,12 +26,41 @@ _PART_BYTES = 16_384
 """Parsed at one go; each chunk of a body, be it one byte, is a call."""
 _MOST_AHEAD = 16
 """Requests sent ahead of the answer to the one before."""
-_GOODBYE_S = 1.0
-"""How long a client gets to read why it was refused."""
+
+
+class Front(asyncio.Protocol):
+    """Where a connection comes in. One that is refused gets no parser: that is most of what it would cost."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        gate: Gate,
+    ) -> None:
+        """``gate`` has the limits; the rest is uvicorn's."""
+        self._gate = gate
+        self._inside = (config, server_state, app_state, _loop)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
+        """Let the connection in, or say at once that there are too many."""
+        peer = get_remote_addr(transport)
+        address = peer[0] if peer else ""
+        refusal = self._gate.refusal(address)
+        if refusal is None:
+            inside = HttpProtocol(*self._inside, gate=self._gate)
+            transport.set_protocol(inside)
+            inside.connection_made(transport)
+            return
+        self._gate.refuse(refusal, address)
+        transport.write(_answer(refusal))
+        transport.close()  # Without a moment to read: those who are refused would fill the places of the others.
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection, up to its end or its upgrade to a WebSocket."""
+    """One connection that was let in, up to its end or its upgrade to a WebSocket."""
 
     def __init__(
         self,
@@ -48,25 +79,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_over = False
         self._framing_bytes = 0
         self._breach: TimeConvError | None = None
+        self._running: RequestResponseCycle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._blocked: asyncio.TimerHandle | None = None
 
     # The transport's side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
-        """Let the connection in, or say at once that there are too many."""
+        """Count the connection, and wait for a request."""
         super().connection_made(transport)
         self._address = self.client[0] if self.client else ""
-        full = self._gate.full(self._address)
-        if full is None:
-            self._is_counted = True
-            self._gate.enter(self._address)
-            self._await_head()
-            return
-        self._is_over = True
-        self._gate.refuse(full)
-        transport.write(_answer(full))
-        transport.close()  # Without a moment to read: those who are refused would fill the places of the others.
+        self._is_counted = True
+        self._gate.enter(self._address)
+        self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -114,6 +139,10 @@ class HttpProtocol(HttpToolsProtocol):
             raise self._breach
         super().on_headers_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body. It pays for its chunk's size, unless the chunks are tiny."""
         self._framing_bytes -= len(body) + len(body) // 8
@@ -130,10 +159,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self._breach is not None:
             self._refuse(self._breach)
         else:
+            self._gate.refuse(BadRequest(msg), self._address)
             super().send_400_response(msg)
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over; the WebSocket counts itself."""
+        """Hand the connection over; the WebSocket counts itself. Nothing of HTTP may be under way: it would hang on."""
+        if self.pipeline or self.flow.write_paused or not (self.cycle is None or self.cycle.response_complete):
+            self._refuse(BadUpgrade("An upgrade has to wait for the answers to what was asked before"))
+            return
         self._is_over = True
         self._leave()
         super().handle_websocket_upgrade()
@@ -160,13 +193,14 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, error: TimeConvError) -> None:
         """Say why, if no other answer has begun, stop reading, and cut the connection off soon."""
         self._is_over = True
-        self._gate.refuse(error)
+        self._gate.refuse(error, self._address)
         _cancel(self._deadline)
         has_begun = False
-        if self.cycle is not None and not self.cycle.response_complete:
-            has_begun = self.cycle.response_started
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        # Of requests sent ahead `cycle` is the last; what it answers to comes first.
+        if self._running is not None and not self._running.response_complete:
+            has_begun = self._running.response_started
+            self._running.disconnected = True
+            self._running.message_event.set()
         if has_begun:
             self.transport.abort()
             return
@@ -174,7 +208,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write(_answer(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._deadline = self.loop.call_later(_GOODBYE_S, self.transport.abort)
+        self._deadline = self.loop.call_later(self._gate.goodbye_s, self.transport.abort)
 
     def _leave(self) -> None:
         _cancel(self._deadline)

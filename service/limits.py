@@ -12,14 +12,14 @@ _HOST_BITS_V6 = 64
 
 
 class TokenBucket:
-    """So many a second on average, and a second's worth at once (at least one)."""
+    """So many a second on average, and some seconds' worth at once (at least one)."""
 
     __slots__ = ("_burst", "_level", "_per_s", "_since_s")
 
-    def __init__(self, per_s: float, now_s: float) -> None:
-        """Full at ``now_s``."""
+    def __init__(self, per_s: float, now_s: float, *, burst_s: float = 1.0) -> None:
+        """Full at ``now_s``, with what comes in ``burst_s``."""
         self._per_s = per_s
-        self._burst = max(1.0, per_s)
+        self._burst = max(1.0, burst_s * per_s)
         self._level = self._burst
         self._since_s = now_s
 
@@ -36,6 +36,11 @@ class TokenBucket:
         self._fill(now_s)
         self._level -= 1
 
+    def rest(self, now_s: float, seconds: float) -> None:
+        """Let there be none for so long."""
+        self._fill(now_s)
+        self._level = min(self._level, 1 - seconds * self._per_s)
+
     def wait_s(self, now_s: float) -> float:
         """Seconds until there is one."""
         self._fill(now_s)
@@ -44,6 +49,29 @@ class TokenBucket:
     def _fill(self, now_s: float) -> None:
         self._level = min(self._burst, self._level + (now_s - self._since_s) * self._per_s)
         self._since_s = now_s
+
+
+class NamedRates:
+    """A token bucket for each name; those that were asked for last are kept, so that no flood of names takes memory."""
+
+    def __init__(self, per_s: float, *, burst_s: float, kept: int) -> None:
+        """``kept``: how many; who is forgotten begins anew."""
+        self._per_s = per_s
+        self._burst_s = burst_s
+        self._kept = kept
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def __len__(self) -> int:
+        """Names that are kept."""
+        return len(self._buckets)
+
+    def of(self, name: str, now_s: float) -> TokenBucket:
+        """The bucket of ``name``, full if it is new."""
+        bucket = self._buckets.pop(name, None) or TokenBucket(self._per_s, now_s, burst_s=self._burst_s)
+        self._buckets[name] = bucket  # At the end: a dict is in the order of its insertions.
+        if len(self._buckets) > self._kept:
+            del self._buckets[next(iter(self._buckets))]
+        return bucket
 
 
 class NamedPlaces:

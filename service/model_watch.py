@@ -1,6 +1,7 @@
 """New versions of models, taken into use while sessions go on."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from service.inference.models import LoadedNetwork
 from service.sessions import Sessions
 
 log = logging.getLogger(__name__)
+
+_TIDY_S = 5.0
 
 
 class Renewable(Protocol):
@@ -28,8 +31,12 @@ class Renewable(Protocol):
         """The network that serves a spec."""
         ...
 
-    def renew(self, name: str) -> LoadedNetwork:
+    def renew(self, spec: str) -> LoadedNetwork:
         """Have the newest version serve a name."""
+        ...
+
+    def unload(self) -> None:
+        """Let go of networks that nobody uses any more."""
         ...
 
 
@@ -42,10 +49,10 @@ class SwapObserver(Protocol):
 
 
 class ModelWatch:
-    """Has the newest version in the store serve a name, once its files have come to rest.
+    """Has the newest version in the store serve a name, once its files have come to rest, or an operator says so.
 
     The old version serves until the new one is checked and warmed, and goes on if that fails. A session goes over
-    between two frames; frames received before are answered by the old one, which stays loaded.
+    between two frames; frames received before are answered by the old one, which is unloaded once nobody uses it.
     """
 
     def __init__(self, networks: Renewable, sessions: Sessions, observer: SwapObserver) -> None:
@@ -55,20 +62,42 @@ class ModelWatch:
         self._observer = observer
         self._seen: dict[str, Stamp] = {}
         self._done: dict[str, Stamp] = {}
+        # However many ask at once, one thread of those that the event loop has to spare is taken.
+        self._loading = asyncio.Lock()
 
     async def run(self, interval_s: float) -> None:
-        """Look every ``interval_s``, for ever."""
+        """Look every ``interval_s``, for ever; with 0 never look, but unload what has come out of use."""
         while True:
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s or _TIDY_S)
             try:
-                await self.check()
+                await (self.check() if interval_s else self.tidy())
             except Exception:
                 # The edge of the task: the store is somebody else's, and the next look may find it mended.
                 log.exception("The model store could not be looked through")
 
     async def check(self) -> None:
         """Look once. Models are read and warmed beside the event loop; sessions then go over on it."""
-        await asyncio.to_thread(self._look)
+        async with self._loading:
+            await asyncio.to_thread(self._look)
+        await self.tidy()
+
+    async def tidy(self) -> None:
+        """Have sessions go over that have not yet, and unload what nobody uses any more."""
+        self._hand_over()
+        await asyncio.to_thread(self._networks.unload)
+
+    async def load(self, spec: str) -> tuple[LoadedNetwork | None, LoadedNetwork]:
+        """Have the newest version serve a name now, or load a ``name@version``: what served before, and what does.
+
+        Raises:
+            TimeConvError: as `Networks.load`; what served before goes on to.
+        """
+        async with self._loading:
+            swap = await asyncio.to_thread(self._swap, spec)
+        self._hand_over()
+        return swap
+
+    def _hand_over(self) -> None:
         for connection in list(self._sessions):
             connection.renew()
 
@@ -79,18 +108,20 @@ class ModelWatch:
             self._seen[name] = stamp
             if is_at_rest and self._done.get(name) != stamp:
                 self._done[name] = stamp
-                self._renew(name)
+                with contextlib.suppress(Exception):  # It has been said, and other names have newer versions too.
+                    self._swap(name)
 
-    def _renew(self, name: str) -> None:
-        old = self._networks.ready(name)
-        assert old is not None
+    def _swap(self, spec: str) -> tuple[LoadedNetwork | None, LoadedNetwork]:
+        old = self._networks.ready(spec)
         try:
-            new = self._networks.renew(name)
+            new = self._networks.renew(spec)
         except Exception as error:
-            unexpected = None if isinstance(error, TimeConvError) else error
-            log.error("%s stays, for its newest version cannot be used: %s", old.lane, error, exc_info=unexpected)  # noqa: TRY400 - see above
-            self._observer.model_swapped(swapped=False)
-            return
-        if new is not old:
+            if old is not None:
+                unexpected = None if isinstance(error, TimeConvError) else error
+                log.error("%s stays, for its newest version cannot be used: %s", old.lane, error, exc_info=unexpected)  # noqa: TRY400 - see above
+                self._observer.model_swapped(swapped=False)
+            raise
+        if old is not None and new is not old:
             log.info("%s takes over from %s", new.lane, old.lane)
             self._observer.model_swapped(swapped=True)
+        return old, new

@@ -4,6 +4,7 @@ A binary message is one JPEG, with the session option ``timestamps=1`` after 8 b
 JSON objects tagged by ``type``. ``docs/protocol.md`` describes the conversation.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
@@ -197,12 +198,17 @@ class FramesOutcome(
 
 
 class SessionUpdated(Struct, frozen=True, kw_only=True, tag_field="type", tag="session.updated"):
-    """The options in force from frame ``from_seq`` on; ``by`` the service when a new version took the network over."""
+    """The options in force from frame ``from_seq`` on; ``by`` the service when a new version took the network over.
+
+    ``labels`` and ``crop`` come where the network that the client has asked for brings others.
+    """
 
     options: Options
     from_seq: int
     max_in_flight: int
     by: Literal["client", "service"] = "client"
+    labels: tuple[str, ...] | UnsetType = UNSET
+    crop: CropInfo | UnsetType = UNSET
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
@@ -327,9 +333,9 @@ def split_timestamp(message: bytes) -> tuple[int, bytes]:
 
 
 def _convert_query(query: list[tuple[str, str]], kind: type[OptionsT]) -> OptionsT:
-    names = [name for name, _ in query]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise BadOption(f"Given more than once: {', '.join(sorted(repeated))}")
+    counts = Counter(name for name, _ in query)
+    if repeated := sorted(name for name, count in counts.items() if count > 1):
+        raise BadOption(f"Given more than once: {', '.join(repeated)}")
     try:
         return msgspec.convert(dict(query), kind, strict=False)
     except msgspec.ValidationError as error:

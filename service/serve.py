@@ -21,7 +21,7 @@ from service.app import create_ops_app, open_app
 from service.engine import Engine
 from service.errors import BadConfiguration, Unavailable
 from service.gate import Gate
-from service.http import HttpProtocol
+from service.http import Front
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
 from service.websocket import WebSocketProtocol
@@ -133,7 +133,7 @@ async def serve(
         metrics = app.state.engine.metrics
         gate = Gate(settings, refused=metrics.refused)
         metrics.watch_connections(lambda: gate.connections)
-        server = _Server(uvicorn_config(app, settings, gate))
+        server = _Server(uvicorn_config(app, settings, gate), handshake_timeout_s=gate.handshake_timeout_s)
         serving = asyncio.create_task(server.serve([listening]))
         stopping = asyncio.create_task(stop.wait())
         host, port = listening.getsockname()[:2]
@@ -154,6 +154,31 @@ async def serve(
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: they raise the signal again at the end, which would cut our closing off."""
+
+    def __init__(self, config: uvicorn.Config, *, handshake_timeout_s: float) -> None:
+        super().__init__(config)
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections on ``sockets``. uvicorn's own gives TLS a minute to begin and half of one to end."""
+        config, loop = self.config, asyncio.get_running_loop()
+        protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
+        accepted = functools.partial(
+            protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        timeout_s = None if config.ssl is None else self._handshake_timeout_s
+        self.servers = [
+            await loop.create_server(
+                accepted,
+                sock=listening,
+                backlog=config.backlog,
+                ssl=config.ssl,
+                ssl_handshake_timeout=timeout_s,
+                ssl_shutdown_timeout=timeout_s,
+            )
+            for listening in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -200,7 +225,7 @@ async def _operations(engine: Engine) -> AsyncIterator[None]:
             timeout_graceful_shutdown=_SHUTDOWN_S,
             proxy_headers=False,
         )
-        server = _Server(config)
+        server = _Server(config, handshake_timeout_s=settings.handshake_timeout_ms / 1000)
         serving = asyncio.create_task(server.serve([listening]))
         try:
             yield
@@ -221,7 +246,7 @@ def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings, gate
     return uvicorn.Config(
         app,
         lifespan="off",
-        http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, gate=gate)),
+        http=cast("type[asyncio.Protocol]", functools.partial(Front, gate=gate)),
         ws=cast("type[asyncio.Protocol]", functools.partial(WebSocketProtocol, gate=gate)),
         ws_per_message_deflate=False,  # A JPEG does not get smaller, only later.
         ws_max_size=2 * settings.max_frame_bytes + TIMESTAMP_BYTES,

@@ -42,6 +42,10 @@ from service.vision.window import Stride, Window
 _MOST_OPEN: Mapping[Freshness, int] = {"latest": 64, "every": MAX_IN_FLIGHT["every"]}
 
 
+_MOST_REFUSED_PER_S = 200
+"""Frames over the rate of a `latest` session that are read, to be refused; cameras send fewer. A flood is not read."""
+
+
 _TOLD_AS_RANGE = frozenset({Outcome.SUPERSEDED, Outcome.RATE_LIMITED})
 """Outcomes that come in runs, and say nothing of the single frame."""
 _CLOCK_MEMORY_S = 30.0
@@ -155,6 +159,7 @@ class Session:
         self._on_change = on_change
         self._clock = clock
         self._rate = rate
+        self._refusals = TokenBucket(_MOST_REFUSED_PER_S, self.started_s)
         self._capture_clock = CaptureClock()
         self._stride = Stride(options.stride)
         self._open: dict[int, Frame] = {}
@@ -198,10 +203,10 @@ class Session:
 
     @property
     def pause_s(self) -> float:
-        """Seconds until the next frame may be read, in `every`; in `latest` what comes too fast is answered so."""
-        if self._rate is None or self.options.freshness == "latest":
+        """Seconds until the next frame may be read. In `latest` what comes too fast is answered so, up to a rate."""
+        if self._rate is None:
             return 0.0
-        return self._rate.wait_s(self._clock())
+        return (self._rate if self.options.freshness == "every" else self._refusals).wait_s(self._clock())
 
     @property
     def has_frames(self) -> bool:
@@ -221,6 +226,7 @@ class Session:
             if self.options.freshness == "every":
                 self._rate.owe(now_s)  # The next one is read when it is due, see `pause_s`.
             elif not self._rate.take(now_s):
+                self._refusals.owe(now_s)
                 self._settle(frame, Answer(Outcome.RATE_LIMITED))
                 return
         # Nothing is looked at while a `latest` client does not read; skipping every other frame would say too much.

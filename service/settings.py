@@ -115,11 +115,17 @@ class Settings(BaseSettings):
     max_texts_per_s: float = Field(
         20.0, gt=0, le=100_000, description="Text messages of a session; faster ones are read later."
     )
+    max_text_bytes: int = Field(
+        8192, ge=1024, le=1_048_576, description="Largest text message; a larger one closes the connection (1009)."
+    )
     max_connections: int = Field(
         2000, ge=1, le=1_000_000, description="Connections of all kinds at once; more get 503 and are closed."
     )
     max_connections_per_address: int = Field(
         500, ge=1, le=1_000_000, description="The same for one address (IPv6: /64), but loopback."
+    )
+    max_new_connections_per_s: float = Field(
+        50.0, gt=0, le=1_000_000, description="New ones of an address, but loopback; more get 503 and are closed."
     )
     max_header_bytes: int = Field(
         32_768, ge=1024, le=1_048_576, description="Header of a request, and all that frames its body; more gets 431."

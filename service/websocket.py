@@ -8,6 +8,7 @@ application in the scope, as the extension `EXTENSION`: messages are calls, both
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from uvicorn.config import Config
@@ -20,9 +21,9 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from service import protocol
-from service.budget import Budget
 from service.errors import RateLimited
 from service.gate import Gate
+from service.limits import TokenBucket
 
 EXTENSION = "timeconv.link"
 
@@ -77,10 +78,6 @@ class Link(Protocol):
         ...
 
 
-_GOODBYE_S = 1.0
-"""How long a client gets to take what ends its connection."""
-
-
 _TINY_MESSAGE_BYTES = 512
 """No picture is smaller; a message under this costs as much to handle as one of a picture."""
 _SMALL_FRAGMENT_BYTES = 4096
@@ -91,17 +88,33 @@ _WIRE = logging.getLogger(f"{__name__}.wire")
 _WIRE.setLevel(logging.WARNING)  # Under it websockets logs headers and messages, which hold keys and tokens.
 
 
+class _Nobody:
+    """Listens when the application is done."""
+
+    def received(self, message: bytes | str) -> bool:  # noqa: ARG002 - the protocol's
+        """Drop a message."""
+        return True
+
+    def blocked(self) -> None:
+        """Nothing."""
+
+    def unblocked(self) -> None:
+        """Nothing."""
+
+
 class _Frames(ServerProtocol):
     """The parser, without extensions. It counts frames that are small, and stops at once where there are too many."""
 
-    def __init__(self, small: Budget, max_size: int) -> None:
+    def __init__(self, small: TokenBucket, clock: Callable[[], float], max_size: int) -> None:
         super().__init__(max_size=max_size, logger=_WIRE)
         self._small = small
+        self._clock = clock
 
     def recv_frame(self, frame: Frame) -> None:
         """Take a frame."""
         is_whole = frame.fin and frame.opcode is not Opcode.CONT
-        if len(frame.data) < (_TINY_MESSAGE_BYTES if is_whole else _SMALL_FRAGMENT_BYTES) and not self._small.spend():
+        is_small = len(frame.data) < (_TINY_MESSAGE_BYTES if is_whole else _SMALL_FRAGMENT_BYTES)
+        if is_small and not self._small.take(self._clock()):
             self._end(RateLimited("This connection sends more small frames than it may"))
         else:
             super().recv_frame(frame)
@@ -138,7 +151,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """``gate`` has the limits; the rest is uvicorn's."""
         super().__init__(config, server_state, app_state, _loop)
         self._gate = gate
-        self.conn: ServerProtocol = _Frames(gate.small_frames(), config.ws_max_size)
+        self.conn: ServerProtocol = _Frames(gate.small_frames(), gate.clock, config.ws_max_size)
 
     # The application's side: `Link`
 
@@ -240,8 +253,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """Give what is still to be sent as long as a close is waited for: asyncio itself would wait for ever."""
+        """Give what is still to be sent as long as a close is waited for: asyncio itself would wait for ever.
+
+        The listener, which holds us too, is let go now rather than by the garbage collector, and its network with it.
+        """
         super().on_task_complete(task)
+        if self._listener is not None:
+            self._listener, self._held = _Nobody(), deque()
         if not self.disconnected:
             self._cut_off = self.loop.call_later(self.close_timeout, self.transport.abort)
 
@@ -280,7 +298,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         event.data = b""
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a whole message to the listener; before there is one, to ASGI's queue."""
+        """Hand a whole message to the listener; before there is one, to ASGI's queue.
+
+        A text that is too large is not looked at: what it may make a parser do grows faster than it does.
+        """
+        if self.curr_msg_data_type == "text" and sum(map(len, self.frames)) > self._gate.max_text_bytes:
+            self._fail(1009)
+            return
         if self._listener is None:
             super().send_receive_event_to_app()
             return
@@ -294,10 +318,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            self.conn.fail(1007)
-            self.handle_parser_exception()
+            self._fail(1007)
         else:
             self._hear(text)
+
+    def _fail(self, code: int) -> None:
+        self.frames = []
+        self.conn.fail(code)
+        self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
         """Send the close frame of a broken rule, then read on for a moment; what comes is discarded.
@@ -309,7 +337,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         broken = self.conn.parser_exc
         if isinstance(broken, RateLimited):
             self.breach = broken.code
-            self._gate.refuse(broken)
+            self._gate.refuse(broken, self._address)
         if self.close_sent:
             self._stop_reading()
             return
@@ -335,18 +363,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """Close with 1012, unless a close was sent; a client that does not take it is cut off."""
         # Of a connection that is closed with bytes unread the kernel makes a reset, which overtakes what was sent. So
-        # where our close is under way the client's is waited for.
-        if not self.close_sent:
+        # where our close is under way the client's is waited for. An upgrade that was refused has its answer.
+        if not (self.close_sent or self.conn.eof_sent):
             try:
                 super().shutdown()
             except InvalidState:  # The client has begun to close, and does not read our answer to it.
                 self.transport.close()
-        self.loop.call_later(_GOODBYE_S, self.transport.abort)
+        self.loop.call_later(self._gate.goodbye_s, self.transport.abort)
 
     def _write_and_cut_off(self) -> None:
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self.close_timer = self.loop.call_later(_GOODBYE_S, self.transport.abort)
+        self.close_timer = self.loop.call_later(self._gate.goodbye_s, self.transport.abort)
 
     def _stop_reading(self) -> None:
         """Read no more, whoever asks for it: to ASGI reading does not look paused."""

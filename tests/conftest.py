@@ -32,8 +32,15 @@ class LiveServer:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[LiveServer]:
-    """Serve in a thread until the block ends."""
+def serving(
+    settings: Settings, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> Iterator[LiveServer]:
+    """Serve in a thread, on a loop of asyncio's own unless another is given, until the block ends."""
+
+    def run(listening: socket.socket) -> None:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main(listening))
+
     exits: list[int] = []
     ready = threading.Event()
     stops: list[Callable[[], object]] = []
@@ -44,7 +51,7 @@ def serving(settings: Settings) -> Iterator[LiveServer]:
         await serve(settings, listening, stop, exit_process=exits.append, on_ready=ready.set)
 
     with listen(settings) as listening:
-        thread = threading.Thread(target=lambda: asyncio.run(main(listening)), daemon=True)
+        thread = threading.Thread(target=run, args=[listening], daemon=True)
         thread.start()
         try:
             assert ready.wait(30), "the service did not get ready"

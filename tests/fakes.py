@@ -1,5 +1,6 @@
 """Stand-ins that tests hand to the code in the place of clocks, networks, detectors and event loops."""
 
+import asyncio
 import threading
 from collections.abc import Sequence
 
@@ -26,6 +27,12 @@ NETWORK = LoadedNetwork(
     geometry=CropGeometry(),
     max_batch=4,
 )
+
+UPGRADE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+"""A request for a WebSocket, without the empty line at its end."""
 
 
 class ManualClock:
@@ -195,3 +202,52 @@ class Recorder:
 
     def batch_ran(self, batch: Batch, queue_s: Sequence[float], infer_s: float) -> None:  # noqa: ARG002
         self.batches.append((len(batch.items), batch.reason))
+
+
+class Pipe(asyncio.Transport):
+    """A transport whose client takes nothing: what is written stays, and closing waits until it is cut off."""
+
+    def __init__(self, address: str = "192.0.2.1", *, half_closes: bool = True) -> None:
+        super().__init__(extra={"peername": (address, 1)})
+        self.protocol: asyncio.BaseProtocol
+        self.half_closes = half_closes
+        self.written = b""
+        self.closing = self.ended_writing = self.is_reading_paused = False
+        self.cut_off = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        if not self.cut_off.is_set():
+            self.closing = True
+            self.cut_off.set()
+            self.protocol.connection_lost(None)
+
+    def can_write_eof(self) -> bool:
+        return self.half_closes
+
+    def write_eof(self) -> None:
+        self.ended_writing = True
+
+    def pause_reading(self) -> None:
+        self.is_reading_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_reading_paused = False
+
+    def answers(self) -> list[int]:
+        """The HTTP statuses of what was answered."""
+        return [int(part[:3]) for part in self.written.split(b"HTTP/1.1 ")[1:]]

@@ -178,13 +178,18 @@ class FramesOutcome(_Model):
 
 
 class SessionUpdated(_Model):
-    """The options in force from frame ``from_seq`` on; ``by`` the service if it has a new version of the model."""
+    """The options in force from frame ``from_seq`` on; ``by`` the service if it has a new version of the model.
+
+    ``labels`` and ``crop`` are None where they are as before.
+    """
 
     type: Literal["session.updated"] = "session.updated"
     options: Options
     from_seq: int
     max_in_flight: int
     by: str = "client"
+    labels: tuple[str, ...] | None = None
+    crop: CropInfo | None = None
 
 
 class ErrorMessage(_Model):

@@ -106,7 +106,7 @@ async def connect(
         ConnectionLost, ProtocolMismatch: it said nothing, or something else than ``session.started``.
     """
     url = stream_url(address, options)
-    socket, started = await _open(url, _headers(key), open_timeout_s, resume)
+    socket, started = await _open(url, authorization(key), open_timeout_s, resume)
     session = Session(socket, started)
     try:
         yield session
@@ -115,7 +115,12 @@ async def connect(
         await session.abort()
 
 
-def _headers(key: str | None) -> dict[str, str]:
+def authorization(key: str | None) -> dict[str, str]:
+    """The headers that show ``key``.
+
+    Raises:
+        ValueError: it cannot be one.
+    """
     if key is None:
         return {}
     if not key or not key.isascii() or not key.isprintable() or " " in key:

@@ -225,10 +225,10 @@ class Session:
         except ServiceStopping:
             await self.close()
             raise
-        except TimeConvClientError:
-            raise
         except Exception:
-            await self.abort()
+            # Of `frames`, which may raise anything, also what another session ended with; unless this one has ended.
+            if self._error is None and self._closed is None and not self._closing:
+                await self.abort()
             raise
 
     # The end

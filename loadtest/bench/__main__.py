@@ -6,7 +6,6 @@ measured: the machine is not idle, or a network is not in the model store. docs/
 
 import argparse
 import dataclasses
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import cv2
 import psutil
 import typer
 
-from loadtest.arguments import Parser
+from loadtest.arguments import Parser, command, exit_status, positive
 from loadtest.bench import picture, report
 from loadtest.bench.cases import CASES, FULL_FRAME, Case, choose, clip_of
 from loadtest.bench.floor import WHOLE, Bench, Paper, Result
@@ -37,19 +36,12 @@ from training.provenance import made_by
 _MAX_LOAD_PERCENT = 10.0
 _IDLE_S = 20.0
 """CPU time comes in ticks of 10 ms: over 2 s one tick would be half of what an idle service may use."""
-_UNUSABLE = 2
-_INTERRUPTED = 130
 
 
 def main() -> int:
     """Measure; the exit status."""
-    try:
-        return _run(_parser().parse_args())
-    except (LoadError, TimeConvError, typer.BadParameter) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return _UNUSABLE
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    unusable = (LoadError, TimeConvError, typer.BadParameter)
+    return exit_status("bench", lambda: _run(_parser().parse_args()), unusable)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -74,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
         results.append(dataclasses.replace(middle, max_difference=max(each.max_difference for each in rounds)))
         print(report.line(report.row(results[-1])), flush=True)
     bench = Bench(
-        made_by=made_by(f"python -m loadtest.bench {shlex.join(sys.argv[1:])}".strip()),
+        made_by=made_by(command("bench")),
         load_percent=load_percent,
         results=tuple(results),
         paper=paper,
@@ -148,10 +140,8 @@ def _write(bench: Bench, file: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m loadtest.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=_positive, default=5.0, metavar="S", help="of each measurement (5)")
+    parser = Parser("bench", __doc__)
+    parser.add_argument("--seconds", type=positive, default=5.0, metavar="S", help="of each measurement (5)")
     parser.add_argument("--rounds", type=_rounds, default=3, metavar="N",
                         help="floor and service in turn; the round of the middle ratio is shown (3)")  # fmt: skip
     parser.add_argument("--cases", type=_cases, default=CASES, metavar="A,B,...",
@@ -163,16 +153,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), metavar="FILE",
                         help="of the cases; the rest is written beside it (%(default)s)")  # fmt: skip
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"not a number over 0: {text!r}")
-    return seconds
 
 
 def _rounds(text: str) -> int:

@@ -10,17 +10,16 @@ Exit status: 0 if every promise was kept, 1 if not, 2 if nothing could be measur
 import argparse
 import asyncio
 import random
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from loadtest.arguments import Parser
+from loadtest.arguments import Parser, command, exit_status
 from loadtest.clips import encoded, face_alone, moving_face, there_and_back
 from loadtest.counters import fetch
-from loadtest.errors import CannotGenerate, LoadError
+from loadtest.errors import CannotGenerate
 from loadtest.servers import Sample, Server, end_on_sigterm, started, watched
 from loadtest.soak.held import held, leaks, parse_faults
 from loadtest.soak.lives import FRAME_US, Ledger, Limits, Region, World, live
@@ -31,20 +30,12 @@ from training.provenance import made_by
 
 _CLIP_FRAMES = 24
 _SETTLE_S = 30.0
-_UNUSABLE = 2
-_INTERRUPTED = 130
 _OTHER_MODELS = ("mini-xception-2d", "timeconv-mini-xception")
 
 
 def main() -> int:
     """Run the soak; the exit status."""
-    try:
-        return _run(_parser().parse_args())
-    except LoadError as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return _UNUSABLE
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    return exit_status("soak", lambda: _run(_parser().parse_args()))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -69,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
         samples = asyncio.run(_chaos(world, server, arguments.sessions))
         left = leaks(before, partial(held, server), _SETTLE_S)
         soak = Soak(
-            made_by=made_by(f"python -m loadtest.soak {shlex.join(sys.argv[1:])}".strip()),
+            made_by=made_by(command("soak")),
             seconds=arguments.seconds,
             clients=arguments.sessions,
             ledger=world.ledger,
@@ -129,7 +120,7 @@ def _is_healthy(server: Server) -> bool:
 
 
 def _parser() -> Parser:
-    parser = Parser("soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("soak", __doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="how long; 600 unless said, 60 for a short form")
     parser.add_argument("--sessions", type=int, default=200, help="clients at once (200)")
     parser.add_argument("--rate", type=float, default=1.0, help="frames a second of a client (1)")

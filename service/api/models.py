@@ -1,10 +1,12 @@
-"""``GET /v1/models``: what can be asked for."""
+"""``GET /v1/models``: what can be asked for; ``POST /v1/models/{name}/load``: take the newest version into use."""
 
 import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 
+from service.api.entry import Credentials
 from service.engine import Engine
 from service.inference.artifact import Artifact, NetworkManifest
 
@@ -23,6 +25,36 @@ async def models(request: Request) -> dict[str, Any]:
             for artifact in await asyncio.to_thread(engine.networks.store.artifacts, "network")
         ],
     }
+
+
+class Swap(BaseModel):
+    """Which version serves who asks for this model from now on, and which did; null if none was loaded."""
+
+    model: str
+    version: str
+    version_before: str | None
+
+
+@router.post(
+    "/models/{name}/load",
+    summary="Take the newest version of a network into use now",
+    responses={
+        403: {"description": "Not the key of an admin, or a page of another site"},
+        422: {"description": "No such network or version"},
+        500: {"description": "It cannot be used, and why; what served before goes on"},
+        503: {"description": "The service is stopping"},
+    },
+)
+async def load(name: str, request: Request, given: Credentials) -> Swap:
+    """Load, check and warm the newest version of ``name``, and have it serve, live sessions too; or a ``name@version``.
+
+    Takes an API key with ``admin=true``. Until it is done, and if it fails, the version before goes on.
+    """
+    engine: Engine = request.app.state.engine
+    engine.access.by_admin_key(None if given is None else given.credentials)
+    engine.drain.admit()
+    old, new = await engine.model_watch.load(name)
+    return Swap(model=new.name, version=new.version, version_before=None if old is None else old.version)
 
 
 def describe(artifact: Artifact) -> dict[str, Any]:

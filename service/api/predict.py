@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from msgspec import Struct
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -160,13 +160,36 @@ async def _json(request: Request, max_bytes: int) -> list[bytes]:
         raise BadBody(f"Not the JSON of a prediction: {error}") from error
 
 
+class _WholeForm(MultiPartParser):
+    """A parser that asks for the closing boundary: without it a body that is cut off is one of fewer files."""
+
+    _is_whole = False
+
+    def on_end(self) -> None:
+        """The closing boundary has come."""
+        self._is_whole = True
+
+    async def parse(self) -> FormData:
+        """The parts, all of them.
+
+        Raises:
+            MultiPartException: the body is damaged or cut off.
+        """
+        form = await super().parse()
+        if not self._is_whole:
+            for file in self._files_to_close_on_error:  # Of the part that was cut off the form knows nothing.
+                file.close()
+            raise MultiPartException("it ends before its closing boundary, so something is missing")
+        return form
+
+
 async def _multipart(request: Request, max_bytes: int) -> list[bytes]:
-    parser = MultiPartParser(request.headers, _limited(request, max_bytes), max_files=2 * FRAMES, max_fields=FRAMES)
+    parser = _WholeForm(request.headers, _limited(request, max_bytes), max_files=2 * FRAMES, max_fields=FRAMES)
     parser.spool_max_size = max_bytes  # What is under it stays in memory, and the stream ends before it.
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise BadBody(f"Not a multipart body: {error.message}") from error
+        raise BadBody(f"Not a whole multipart body: {error.message}") from error
     try:
         if unknown := set(form) - {"frames"}:
             raise BadBody(f"Unknown parts: {', '.join(sorted(unknown))}; the pictures are called frames")

@@ -48,9 +48,10 @@ async def _service_error(request: Request, error: Exception) -> JSONResponse:
     return problem(error)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette's signature
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).name.lower()
+    request.app.state.engine.metrics.refused(code)
     body = {
         "type": "about:blank",
         "title": HTTPStatus(error.status_code).phrase,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Literal, cast
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from service import protocol
 from service.access import ApiKey
@@ -50,7 +50,9 @@ async def stream(websocket: WebSocket) -> None:
 @router.websocket("/{path:path}")
 async def elsewhere(websocket: WebSocket) -> None:
     """Refuse an upgrade on any other path, saying where the stream is."""
-    await websocket.send_denial_response(problem(NoSuchStream("The stream is at /v1/stream")))
+    error = NoSuchStream("The stream is at /v1/stream")
+    websocket.app.state.engine.metrics.refused(error.code)
+    await websocket.send_denial_response(problem(error))
 
 
 async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey) -> None:
@@ -70,6 +72,7 @@ async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey) -> None:
         return
     before = _before(engine, websocket, key)
     connection = StreamConnection(engine, websocket, options, network, key, before)
+    del network  # The session may go over to another, and then this one is to be unloaded.
     with engine.sessions.connected(connection):
         await connection.run()
 
@@ -133,6 +136,7 @@ class StreamConnection:
         self._updating: asyncio.Task[None] | None = None
         self._flush_is_due = False
         self._finished = False
+        self._is_told_to_leave = False
         self._end_in_order = (1000, "closed")
         self._reason = "disconnected"
         self._asked_for = self._spec(options)
@@ -164,15 +168,16 @@ class StreamConnection:
         self._close()
 
     def renew(self) -> None:
-        """Go over to the version that has taken over from the session's; not if it has other labels or crops."""
-        new, old = self._engine.networks.ready(self._asked_for), self.session.network
-        if new is None or new is old or self._finished or self._updating:
-            return
-        if (new.labels, new.geometry) == (old.labels, old.geometry):
-            self._change(self.session.options, new, by="service")
+        """Go over to the version that has taken over from the session's."""
+        if not (self._finished or self._updating) and (heir := self._heir()) is not self.session.network:
+            self._change(self.session.options, heir, by="service")
 
     def go_away(self, time_left_s: float) -> None:
-        """Tell the client to leave; it is served for as long as it stays."""
+        """Tell the client to leave; it is served while it stays, and what it has sent is read at once."""
+        self._is_told_to_leave = True
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         self._say(protocol.GoAway(time_left_ms=round(time_left_s * 1000), resume_token=self._token))
 
     def finish(self) -> None:
@@ -240,7 +245,8 @@ class StreamConnection:
             else:
                 self.session.receive(message)
                 self._give_turn()
-                self._read_in(self.session.pause_s)
+                if not self._is_told_to_leave:
+                    self._read_in(self.session.pause_s)
         except Exception as error:  # noqa: BLE001 - the edge of the session, see `_failed`
             self._failed(error)
         return self._has_room
@@ -283,7 +289,10 @@ class StreamConnection:
         except TimeConvError as error:
             self._say(protocol.error_message(error, closing=False))
         else:
-            self._updating = self._loop.create_task(self._update(options))
+            if "model" in message.options:
+                self._updating = self._loop.create_task(self._update(options))
+            else:
+                self._change(options, self._heir(), by="client")
 
     async def _update(self, options: Options) -> None:
         """Change the options, once their network is loaded; until then nothing is received."""
@@ -299,12 +308,22 @@ class StreamConnection:
             self._asked_for = self._spec(options)
             self._change(options, network, by="client")
 
+    def _heir(self) -> LoadedNetwork:
+        """The version that has taken over from the session's, or its own.
+
+        One with other labels or crops takes over from none unasked: the client shows labels, and may cut faces out, as
+        it was told.
+        """
+        old, new = self.session.network, self._engine.networks.ready(self._asked_for)
+        return old if new is None or (new.labels, new.geometry) != (old.labels, old.geometry) else new
+
     def _spec(self, options: Options) -> str:
         """The network that the options ask for; without a version it is the newest."""
         return options.model or self._engine.settings.model
 
     def _change(self, options: Options, network: LoadedNetwork, by: Literal["client", "service"]) -> None:
-        """Options and network for the frames from the next one on, and say so."""
+        """Options and network for the frames from the next one on, and say so, with what it has other than before."""
+        old = self.session.network
         self.session.update(options, network)
         self._say(
             protocol.SessionUpdated(
@@ -312,6 +331,8 @@ class StreamConnection:
                 from_seq=self.session.received,
                 max_in_flight=protocol.MAX_IN_FLIGHT[options.freshness],
                 by=by,
+                labels=UNSET if network.labels == old.labels else network.labels,
+                crop=UNSET if network.geometry == old.geometry else self._crop(),
             )
         )
 
@@ -372,20 +393,13 @@ class StreamConnection:
 
     def _started(self) -> protocol.SessionStarted:
         session, settings = self.session, self._engine.settings
-        geometry = session.network.geometry
         return protocol.SessionStarted(
             session=session.identity,
             model=session.network.name,
             version=session.network.version,
             labels=session.network.labels,
             window=FRAMES,
-            crop=protocol.CropInfo(
-                size=CROP_SIDE,
-                detector=self._engine.look.detector.name,
-                scale=geometry.scale,
-                dx=geometry.dx,
-                dy=geometry.dy,
-            ),
+            crop=self._crop(),
             limits=protocol.Limits(
                 max_frame_bytes=settings.max_frame_bytes,
                 max_frame_pixels=settings.max_frame_pixels,
@@ -396,4 +410,14 @@ class StreamConnection:
             next_seq=session.received,
             resumed=self._resumed,
             resume_token=self._token,
+        )
+
+    def _crop(self) -> protocol.CropInfo:
+        geometry = self.session.network.geometry
+        return protocol.CropInfo(
+            size=CROP_SIDE,
+            detector=self._engine.look.detector.name,
+            scale=geometry.scale,
+            dx=geometry.dx,
+            dy=geometry.dy,
         )

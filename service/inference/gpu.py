@@ -259,7 +259,8 @@ def pinned_buffer(shape: tuple[int, ...], load: Load = load_library) -> NDArray[
     """Page-locked memory, which a GPU reads by itself, or ordinary memory where the driver gives none.
 
     ONNX Runtime hands out no such memory in Python unless its CUDA provider is a plug-in, so it is the driver's. It is
-    never given back: networks live as long as the process. Wants a CUDA context, as whoever has touched a GPU has.
+    never given back, 12 kB a window: a network may be let go on a thread that has no CUDA context, which the driver's
+    calls want, as this one does: whoever has touched a GPU has one.
     """
     size_bytes, address = math.prod(shape), ctypes.c_void_p()
     code = load("libcuda.so.1").cuMemHostAlloc(ctypes.byref(address), ctypes.c_size_t(size_bytes), _PORTABLE)

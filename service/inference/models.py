@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,11 +21,12 @@ NOT_FOR_PEOPLE = "{} learnt from {}: all its answers are called uncertain"
 NEVER_SURE = 2.0  # no probability reaches it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadedNetwork:
     """A network that serves; ``lane`` is its ``name@version``, ``geometry`` that for the service's detector.
 
-    ``warning`` says why all its answers are uncertain; None if they are not.
+    Its lane is open for as long as somebody holds this: a session, a frame, a window's ``deliver``. ``warning`` says
+    why all its answers are uncertain; None if they are not.
     """
 
     name: str
@@ -38,7 +40,10 @@ class LoadedNetwork:
 
 
 class Networks:
-    """Loads networks and opens their lanes. Thread-safe; `load` blocks while a model is read and warmed."""
+    """Loads networks, opens their lanes, and closes those that nobody uses any more.
+
+    Thread-safe; `load`, `renew` and `unload` block while a model is read and warmed.
+    """
 
     def __init__(
         self,
@@ -50,8 +55,13 @@ class Networks:
         max_batch: int,
         batch_budget_s: float,
         open_lane: Callable[[str, Runner, int], None],
+        close_lane: Callable[[str], None],
+        default: str,
     ) -> None:
-        """``open_lane(name, runner, max_batch)`` makes a loaded network known to the workers."""
+        """``open_lane(name, runner, max_batch)`` makes a loaded network known to the workers, ``close_lane`` unknown.
+
+        ``default``: the spec that stays loaded.
+        """
         self.store = store
         self.device = device
         self._tuning = tuning
@@ -59,18 +69,24 @@ class Networks:
         self._max_batch = max_batch
         self._batch_budget_s = batch_budget_s
         self._open_lane = open_lane
+        self._close_lane = close_lane
+        self._default = default
         self._loading = threading.Lock()
-        self._by_spec: dict[str, LoadedNetwork] = {}
+        self._asked_for: dict[str, LoadedNetwork] = {}
+        self._lanes: dict[str, weakref.ref[LoadedNetwork]] = {}
 
     @property
     def loaded(self) -> list[LoadedNetwork]:
         """Networks that serve."""
-        networks = list(self._by_spec.values())  # A copy: another thread may be loading one.
-        return list({network.lane: network for network in networks}.values())
+        lanes = list(self._lanes.values())  # A copy: another thread may be loading one.
+        return [network for lane in lanes if (network := lane()) is not None]
 
     def ready(self, spec: str) -> LoadedNetwork | None:
         """The network of a spec that was loaded before; never blocks."""
-        return self._by_spec.get(spec)
+        network = self._asked_for.get(spec)
+        if network is None and (lane := self._lanes.get(spec)) is not None:
+            network = lane()
+        return network
 
     def load(self, spec: str) -> LoadedNetwork:
         """The network ``name`` or ``name@version``, loaded and warmed if it was not yet.
@@ -81,30 +97,44 @@ class Networks:
             DeviceUnavailable: the device does not run it, or not as the CPU does.
         """
         with self._loading:
-            return self._by_spec.get(spec) or self._find(spec)
+            return self._asked_for.get(spec) or self._find(spec)
 
     @property
     def followed(self) -> list[str]:
         """Names that were asked for without a version."""
-        return [spec for spec in list(self._by_spec) if "@" not in spec]
+        return [spec for spec in list(self._asked_for) if "@" not in spec]
 
     def stamp(self, name: str) -> Stamp:
         """See `ModelStore.stamp`."""
         return self.store.stamp(name)
 
-    def renew(self, name: str) -> LoadedNetwork:
-        """Have the newest version in the store serve ``name``, loaded and warmed if it was not yet.
+    def renew(self, spec: str) -> LoadedNetwork:
+        """Have the newest version in the store serve a name, loaded and warmed if it was not yet.
+
+        Versions of it that somebody named stay no longer than they are used. Of a ``name@version`` there is no newer.
 
         Raises:
             TimeConvError: as `load`; the version that served goes on to.
         """
         with self._loading:
-            return self._find(name)
+            old, new = self._asked_for.get(spec), self._find(spec)
+            if old is not None and new is not old:
+                for named in [named for named in self._asked_for if named.startswith(f"{spec}@")]:
+                    if named != self._default:
+                        del self._asked_for[named]
+            return new
+
+    def unload(self) -> None:
+        """Close the lanes of networks that nobody holds any more."""
+        with self._loading:
+            for name in [name for name, lane in self._lanes.items() if lane() is None]:
+                del self._lanes[name]
+                self._close_lane(name)
+                log.info("Unloaded %s", name)
 
     def _find(self, spec: str) -> LoadedNetwork:
         artifact = self.store.find(spec, "network")
-        network = self._by_spec.get(artifact.spec) or self._open(artifact)
-        self._by_spec[spec] = self._by_spec[artifact.spec] = network
+        network = self._asked_for[spec] = self.ready(artifact.spec) or self._open(artifact)
         return network
 
     def _open(self, artifact: Artifact) -> LoadedNetwork:
@@ -120,8 +150,11 @@ class Networks:
             opened.runner, (FRAMES, CROP_SIDE, CROP_SIDE), limit=self._max_batch, budget_s=self._batch_budget_s
         )
         self._open_lane(artifact.spec, opened.runner, batch)
-        log.info("Loaded %s on %s%s, batches up to %d", artifact.spec, self.device.name, _parity(opened), batch)
-        if self.device.precision == "int8" and artifact.int8 is None:
+        file = opened.artifact.manifest.file
+        log.info(
+            "Loaded %s, %s, on %s%s, batches up to %d", artifact.spec, file, self.device.name, _parity(opened), batch
+        )
+        if self.device.precision == "int8" and opened.artifact is artifact:
             log.warning("%s has no int8 form and runs in f32", artifact.spec)
         loaded = LoadedNetwork(
             name=manifest.name,
@@ -135,9 +168,9 @@ class Networks:
         )
         if loaded.warning is not None:
             log.warning("%s", loaded.warning)
+        self._lanes[artifact.spec] = weakref.ref(loaded)
         return loaded
 
 
 def _parity(opened: OpenNetwork) -> str:
-    said = "".join(f" ({name}={value})" for name, value in opened.options.items() if name == "precision")
-    return said if opened.differs is None else f"{said}, at most {opened.differs:.1e} from the CPU's answers in f32"
+    return "" if opened.differs is None else f", at most {opened.differs:.1e} from the CPU's answers in f32"

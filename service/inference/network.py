@@ -1,7 +1,7 @@
 """A network on its device, held against the CPU before it serves: a wrong answer is worse than none."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,10 +31,15 @@ _CHECKS = 3
 
 @dataclass(frozen=True, slots=True)
 class OpenNetwork:
-    """A network that may serve; ``options`` of its device; ``differs``: most from the CPU, None on the CPU itself."""
+    """A network that may serve.
+
+    ``artifact`` is the one whose file was opened; ``options``: what its device was told; ``differs``: most from the
+    CPU's probabilities in f32, None where it is just that.
+    """
 
     runner: Runner
-    options: Mapping[str, str]
+    artifact: Artifact
+    options: Mapping[str, str] = field(default_factory=dict)
     differs: float | None = None
 
 
@@ -48,11 +53,12 @@ def open_network(artifact: Artifact, device: Device, tuning: Tuning, *, max_batc
     reference = OnnxNetwork(artifact, CPU)
     sizes = batch_sizes(max_batch)
     if device.name == "cpu":
-        if device.precision != "int8" or artifact.int8 is None:
-            return OpenNetwork(reference, {})
-        quantized = OnnxNetwork(artifact.int8, CPU)
+        int8 = artifact.int8
+        if device.precision != "int8" or int8 is None:
+            return OpenNetwork(reference, artifact)
+        quantized = OnnxNetwork(int8, CPU)
         differs = require_parity(quantized, reference, sizes, INT8_PARITY_LIMIT, "cpu in int8")
-        return OpenNetwork(quantized, {"precision": "int8"}, differs)
+        return OpenNetwork(quantized, int8, differs=differs)
     network: GpuNetwork | OpenVinoNetwork
     if device.name == "openvino":
         network = OpenVinoNetwork(artifact, workers=tuning.workers, precision=device.precision)
@@ -60,7 +66,7 @@ def open_network(artifact: Artifact, device: Device, tuning: Tuning, *, max_batc
         network = open_gpu_network(artifact, device, tuning, sizes)
     exact = device.precision == "f32" and device.name != "tensorrt"
     differs = require_parity(network, reference, sizes, PARITY_LIMIT if exact else COARSE_PARITY_LIMIT, device.name)
-    return OpenNetwork(network, network.options, differs)
+    return OpenNetwork(network, artifact, network.options, differs)
 
 
 def require_parity(network: Runner, reference: Runner, sizes: Iterable[int], limit: float, device: str) -> float:

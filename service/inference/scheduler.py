@@ -232,6 +232,14 @@ class Scheduler:
         lane = self._lanes.setdefault(name, _Lane(name, runner, max_batch))
         lane.runner, lane.max_batch, lane.parallel = runner, max_batch, parallel
 
+    def close_lane(self, name: str) -> Runner:
+        """Forget a lane; its runner. No window may be of it any more, waiting or running."""
+        lane = self._lanes[name]
+        assert not lane.waiting
+        assert not lane.running
+        del self._lanes[name]
+        return lane.runner
+
     def ready(self, source: Source, kind: SourceKind) -> bool:
         """A source has frames: give it a turn, unless it has one. Whether a worker should wake."""
         if source in self._at_work or source in self._turns[kind]:

@@ -108,6 +108,12 @@ class WorkerPool:
         with self._changed:
             self._scheduler.add_lane(name, runner, max_batch, parallel=parallel)
 
+    def close_lane(self, name: str) -> None:
+        """Forget a lane and its runner; see `Scheduler.close_lane`."""
+        with self._changed:
+            runner = self._scheduler.close_lane(name)
+        del runner  # What it takes to free a network holds up no worker.
+
     def ready(self, *sources: Source, kind: SourceKind) -> None:
         """Sources have frames."""
         with self._changed:
@@ -156,8 +162,7 @@ class WorkerPool:
     def _run(self, worker: Worker) -> None:
         while self._next(worker):
             # Posted first: once it is done, another worker may run the next window of the same session.
-            if deliveries := self._carried_out(worker):
-                self._post(deliveries)
+            self._post(self._carried_out(worker))
 
     def _next(self, worker: Worker) -> bool:
         """Hand over what came of the last piece of work, and wait for the next; whether there is one.

@@ -1,5 +1,6 @@
 /** The page: takes pictures from the source, sends as many as the server takes, shows what it answers. */
 
+import { Access } from "./access.js";
 import { JpegEncoder, stamped } from "./frames.js";
 import { Link } from "./link.js";
 import { SourceError, eachFrame, openCamera, openFile } from "./sources.js";
@@ -28,6 +29,7 @@ const OUTCOMES = {
 const view = new View();
 const tally = new Tally();
 const encoder = new JpegEncoder();
+const access = new Access();
 
 /** @type {"camera" | "file"} */
 let kind = "camera";
@@ -49,7 +51,7 @@ let waiting = [];
 /** @type {number | undefined} */
 let boxTimer;
 
-const link = new Link(streamUrl({ freshness: "latest", timestamps: 1 }), isReady, {
+const link = new Link(streamUrl({ freshness: "latest", timestamps: 1 }), access, {
   state: onLinkState,
   started: onStarted,
   outcome: onOutcome,
@@ -194,12 +196,16 @@ function onLinkState(state) {
       view.setStatus(`The server is away. Trying again in ${inSeconds}.`, { problem: true });
       break;
     case "busy":
-      view.setStatus(`The server has no place free. Trying again in ${inSeconds}.`, { problem: true });
+      view.setStatus(`${state.message}. Trying again in ${inSeconds}.`, { problem: true });
+      break;
+    case "locked":
+      view.setStatus(access.hasKey ? "The server does not know this key." : "The server asks for an API key.", { problem: true });
       break;
     case "refused":
       view.setStatus(`The server refused: ${state.message}`, { problem: true });
       break;
   }
+  view.askForKey(state.name === "locked");
   if (state.name !== "open") clearReading("–");
   changed();
 }
@@ -298,14 +304,10 @@ async function readiness() {
   }
 }
 
-async function isReady() {
-  return (await readiness())?.ready === true;
-}
-
 /** @param {any} [started] the session, once there is one */
 async function showService(started) {
   const about = await readiness();
-  if (!about) return;
+  if (!about?.device) return;
   const model = started ? `${started.model}@${started.version}` : about.model;
   view.setService(`Model ${model} · device ${about.device} · detector ${started?.crop.detector ?? about.detector}`);
 }
@@ -349,6 +351,11 @@ view.controls.addEventListener("submit", (event) => {
   event.preventDefault();
   if (isActive()) stop();
   else start();
+});
+view.entry.addEventListener("submit", (event) => {
+  event.preventDefault();
+  access.useKey(view.takeKey());
+  link.retryNow();
 });
 view.controls.addEventListener("change", ({ target }) => {
   if (target instanceof HTMLInputElement && target.type === "radio") choose(target.value === "file" ? "file" : "camera");

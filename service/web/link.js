@@ -1,18 +1,18 @@
 /** Keeps a session open for as long as one is wanted: connects, and after a failure connects again, ever more slowly. */
 
+import { Refusal } from "./access.js";
 import { Session } from "./stream.js";
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 15_000;
-/** A server that is full is asked less often. */
-const BUSY_RETRY_MS = 5_000;
 
 /** Sessions that ended so may be opened anew, whatever the error says of the same request. */
 const NEW_SESSION_HELPS = new Set(["slow_reader", "idle_timeout"]);
 
 /**
- * `closed`: no session is wanted. `away`, `busy`: another try comes. `refused`: it would not help.
- * @typedef {{name: "closed" | "connecting" | "open" | "away" | "busy" | "refused", retryMs?: number,
+ * `closed`: no session is wanted. `away`, `busy`: another try comes. `locked`: a key is needed. `refused`: another try
+ * would not help.
+ * @typedef {{name: "closed" | "connecting" | "open" | "away" | "busy" | "locked" | "refused", retryMs?: number,
  *   message?: string}} LinkState
  */
 
@@ -39,22 +39,23 @@ export class Link {
   #attempt = 0;
   /** @type {number | undefined} */
   #timer;
+  /** Which try to connect is the newest: what comes of an older one comes too late. */
+  #try = 0;
   #url;
-  #isReady;
+  #access;
   #listener;
 
   /**
    * @param {string} url
-   * @param {() => Promise<boolean>} isReady whether the server says it is ready, for the reason of a refused upgrade,
-   *   which browsers hide
+   * @param {import("./access.js").Access} access
    * @param {LinkListener} listener
    */
-  constructor(url, isReady, listener) {
+  constructor(url, access, listener) {
     this.#url = url;
-    this.#isReady = isReady;
+    this.#access = access;
     this.#listener = listener;
     this.wanted = false;
-    addEventListener("online", () => this.#retryNow());
+    addEventListener("online", () => this.retryNow());
   }
 
   /** The session that takes a frame now, if any. */
@@ -84,6 +85,7 @@ export class Link {
   close() {
     if (!this.wanted) return;
     this.wanted = false;
+    this.#try += 1;
     clearTimeout(this.#timer);
     const session = this.#current;
     this.#current = null;
@@ -91,9 +93,29 @@ export class Link {
     this.#listener.state({ name: "closed" });
   }
 
-  #connect() {
+  /** Connect at once, if there is no session. */
+  retryNow() {
+    if (!this.wanted || this.#current) return;
+    clearTimeout(this.#timer);
+    this.#connect();
+  }
+
+  async #connect() {
+    this.#try += 1;
+    const mine = this.#try;
+    try {
+      const subprotocols = await this.#access.subprotocols();
+      if (mine === this.#try) this.#open(subprotocols);
+    } catch (problem) {
+      if (mine === this.#try) this.#stayOut(problem instanceof Refusal ? problem : null);
+    }
+  }
+
+  /** @param {string[]} subprotocols */
+  #open(subprotocols) {
     this.#listener.state({ name: "connecting" });
-    const session = new Session(this.#url, {
+    /** @type {import("./stream.js").SessionListener} */
+    const listener = {
       ...this.#listener,
       started: (started, message) => {
         if (this.isCurrent(started)) this.#listener.state({ name: "open" });
@@ -108,29 +130,33 @@ export class Link {
         this.#listener.ended(ended, ending);
         if (this.isCurrent(ended)) this.#lose(ending);
       },
-    });
+    };
+    const session = new Session(this.#url, listener, subprotocols);
     this.#sessions.add(session);
     this.#current = session;
   }
 
   /** @param {import("./stream.js").Ending} ending */
-  async #lose({ started, error }) {
+  #lose({ error }) {
     this.#current = null;
-    if (error && !error.retryable && !NEW_SESSION_HELPS.has(error.code)) {
-      this.#listener.state({ name: "refused", message: error.message });
-      return;
-    }
-    const busy = !started && (await this.#isReady());
-    if (!this.wanted || this.#current) return;
-    const retryMs = retryDelayMs(this.#attempt, Math.max(busy ? BUSY_RETRY_MS : 0, error?.retry_after_ms ?? 0));
-    this.#attempt += 1;
-    this.#timer = setTimeout(() => this.#connect(), retryMs);
-    this.#listener.state({ name: busy ? "busy" : "away", retryMs });
+    if (!error) return this.#stayOut(null);
+    const { code, message: detail, retry_after_ms } = error;
+    const retryable = error.retryable || NEW_SESSION_HELPS.has(code);
+    this.#stayOut(new Refusal({ code, detail, retryable, retry_after_ms }));
   }
 
-  #retryNow() {
-    if (!this.wanted || this.#current) return;
-    clearTimeout(this.#timer);
-    this.#connect();
+  /**
+   * Wait, for the next try or for a key.
+   * @param {Refusal | null} refusal null: nobody answers
+   */
+  #stayOut(refusal) {
+    if (refusal && !refusal.retryable) {
+      this.#listener.state({ name: refusal.code === "unauthorized" ? "locked" : "refused", message: refusal.message });
+      return;
+    }
+    const retryMs = retryDelayMs(this.#attempt, refusal?.retryMs ?? 0);
+    this.#attempt += 1;
+    this.#timer = setTimeout(() => this.#connect(), retryMs);
+    this.#listener.state({ name: refusal ? "busy" : "away", retryMs, message: refusal?.message });
   }
 }

@@ -64,10 +64,11 @@ export class Session {
   /**
    * @param {string} url
    * @param {SessionListener} listener
+   * @param {string[]} [subprotocols]
    */
-  constructor(url, listener) {
+  constructor(url, listener, subprotocols = [SUBPROTOCOL]) {
     this.#listener = listener;
-    this.#socket = new WebSocket(url, SUBPROTOCOL);
+    this.#socket = new WebSocket(url, subprotocols);
     this.#socket.addEventListener("message", (event) => this.#receive(JSON.parse(event.data)));
     this.#socket.addEventListener("close", () => this.#end());
     this.#giveUpAfter(OPENING_MS);
@@ -124,6 +125,8 @@ export class Session {
         return this.#settle(message.from, message.to, message.outcome, message);
       case "session.closed":
         return this.#listener.closed(this, message.totals);
+      case "goaway":
+        return this.close();
       case "error":
         this.#error = message;
     }

@@ -82,6 +82,8 @@ export class View {
   video = element("video", HTMLVideoElement);
   stage = element("stage", HTMLElement);
   controls = element("controls", HTMLFormElement);
+  entry = element("entry", HTMLFormElement);
+  #key = element("key", HTMLInputElement);
   choose = element("choose", HTMLButtonElement);
   file = element("file", HTMLInputElement);
   #toggle = element("toggle", HTMLButtonElement);
@@ -156,6 +158,19 @@ export class View {
     this.#status.textContent = text;
     this.#status.classList.toggle("problem", problem);
     if (problem) this.#announce(text);
+  }
+
+  /** Show the field for a key, or hide it. @param {boolean} asked */
+  askForKey(asked) {
+    if (asked && this.entry.hidden) queueMicrotask(() => this.#key.focus());
+    this.entry.hidden = !asked;
+  }
+
+  /** The key that was typed, which the field forgets. */
+  takeKey() {
+    const key = this.#key.value;
+    this.#key.value = "";
+    return key;
   }
 
   /**

@@ -76,6 +76,17 @@ async def rest_of(session: Session) -> list[Event]:
     return [event async for event in session]
 
 
+async def until_error(iteration: AsyncIterator[Event]) -> tuple[list[Event], TimeConvClientError]:
+    """The events that came before the error, and it."""
+    events: list[Event] = []
+    try:
+        async for event in iteration:
+            events.append(event)  # noqa: PERF401 - what came before the error counts
+    except TimeConvClientError as error:
+        return events, error
+    raise AssertionError("the session ended in order")
+
+
 async def turns(count: int = 20) -> None:
     """Let every task that can run do so; what still waits then waits for something."""
     for _ in range(count):
@@ -585,7 +596,7 @@ def test_everyone_who_waits_is_told(
                 await session.send(JPEG)
             sends = [asyncio.create_task(session.send(JPEG)) for _ in range(3)]
             update = asyncio.create_task(session.update(stride=2))
-            iteration = asyncio.create_task(_events_until_error(session))
+            iteration = asyncio.create_task(until_error(session))
             await turns()
             go.set()
             errors = await asyncio.gather(*sends, return_exceptions=True)
@@ -644,6 +655,22 @@ def test_the_end_while_events_fill_the_buffer() -> None:
             with pytest.raises(ConnectionLost, match="1011"):
                 await session.send(JPEG)
             assert len(session._events) == EVENT_BUFFER + 5
+
+    run(test())
+
+
+def test_frames_that_end_with_an_error_of_the_client() -> None:
+    """Whatever the frames raise ends the stream with it, also what ended the other session that they come from."""
+    lost = ConnectionLost(1011, "elsewhere")
+
+    async def frames() -> AsyncIterator[bytes]:
+        yield JPEG
+        raise lost
+
+    async def test() -> None:
+        async with session_with(answer_every_frame) as session:
+            _, error = await until_error(session.stream(frames()))
+            assert error is lost
 
     run(test())
 
@@ -933,16 +960,6 @@ def _fields(message: protocol.SessionStarted) -> dict[str, Any]:
     return {name: getattr(message, name) for name in message.__struct_fields__}
 
 
-async def _events_until_error(session: Session) -> tuple[list[Event], TimeConvClientError]:
-    events: list[Event] = []
-    try:
-        async for event in session:
-            events.append(event)  # noqa: PERF401 - what came before the error counts
-    except TimeConvClientError as error:
-        return events, error
-    raise AssertionError("the session ended in order")
-
-
 # A service that stops
 
 
@@ -959,18 +976,12 @@ def test_a_stream_ends_in_order_when_the_service_stops() -> None:
         await talk.finish()
 
     async def test() -> None:
-        events: list[Event] = []
-
-        async def take_all(session: Session) -> None:
-            async for event in session.stream([JPEG] * 100):
-                events.append(event)  # noqa: PERF401 - what came before the error counts
-
         async with session_with(script) as session:
-            with pytest.raises(ServiceStopping) as stopping:
-                await take_all(session)
+            events, error = await until_error(session.stream([JPEG] * 100))
             assert not session.unanswered
         assert [type(event) for event in events] == [GoAway, *[Prediction] * 8, SessionClosed]
-        assert (stopping.value.retryable, stopping.value.resume_token) == (True, "elsewhere")
+        assert isinstance(error, ServiceStopping)
+        assert (error.retryable, error.resume_token) == (True, "elsewhere")
 
     run(test())
 
@@ -1011,12 +1022,8 @@ def test_totals_that_came_first() -> None:
         await talk.finish()
 
     async def test() -> None:
-        async def take_all(session: Session) -> None:
-            async for _ in session.stream([JPEG] * 2):
-                pass
-
         async with session_with(script) as session:
-            with pytest.raises(ServiceStopping):
-                await take_all(session)
+            _, error = await until_error(session.stream([JPEG] * 2))
+        assert isinstance(error, ServiceStopping)
 
     run(test())

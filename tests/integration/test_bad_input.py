@@ -421,6 +421,18 @@ class TestPredict:
         """A multipart body that is damaged, or whose parts are no files called frames, is refused."""
         problem(post(live_server, content, media_type), 422, "bad_body")
 
+    @pytest.mark.parametrize("share", [0.3, 0.5, 0.99])
+    def test_multipart_that_is_cut_off(self, live_server: LiveServer, face_clip: list[bytes], share: float) -> None:
+        """A body that ends within its second picture or a later one is not taken for those that are whole."""
+        parts = [
+            b'--x\r\nContent-Disposition: form-data; name="frames"; filename="a"\r\n\r\n' + f for f in face_clip[:5]
+        ]
+        body = b"\r\n".join(parts) + b"\r\n--x--"
+        answer = problem(
+            post(live_server, body[: int(len(body) * share)], "multipart/form-data; boundary=x"), 422, "bad_body"
+        )
+        assert "closing boundary" in answer["detail"]
+
     @pytest.mark.parametrize(
         ("query", "code"),
         [

@@ -19,3 +19,14 @@ def test_findings(device: DeviceName, more: set[str], monkeypatch: pytest.Monkey
     assert findings["threads"].startswith("1 workers")
     assert {name for name in findings if name.startswith("batch")} == {f"batch {size}" for size in (1, 2, 4, 8, 16, 32)}
     assert {"options", "parity"} & findings.keys() == more
+
+
+@pytest.mark.parametrize(
+    ("model", "file"), [("timeconv-resnet20", "model.int8.onnx"), ("timeconv-mini-xception", "model.onnx")]
+)
+def test_int8(model: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor names the file that was opened, and says where a network has no int8 form."""
+    monkeypatch.setattr(doctor, "_MEASURE_S", 0.0)
+    findings = dict(examine(Settings(device="cpu", precision="int8", model=model, workers=1)))
+    assert f", {file}, sha256" in findings["default"]
+    assert ("precision" in findings, "parity" in findings) == (file == "model.onnx", file != "model.onnx")

@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from service.settings import Settings
 from tests.conftest import serving
 
 REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,25 @@ def test_tls(certificate: Path, face_clip: list[bytes]) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(f"{server.url}/readyz")
     assert (said[0], said[-1], said.count("prediction")) == ("session.started", "session.closed", len(face_clip) - 4)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half", "no TLS"]
+)
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_handshake_that_is_never_whole(certificate: Path, sent: bytes, loop: str) -> None:
+    """Who does not finish the TLS handshake in time is cut off; uvicorn's own patience is a minute."""
+    factory = asyncio.new_event_loop if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+    settings = Settings(
+        port=0, tls_cert=certificate, tls_key=certificate.with_name("key.pem"), workers=1, handshake_timeout_ms=100
+    )
+    with serving(settings, factory) as server:
+        url = httpx.URL(server.url)
+        with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as client:
+            client.sendall(sent)
+            with suppress(ConnectionError):
+                while client.recv(4096):
+                    pass
 
 
 def test_a_port_for_operations() -> None:

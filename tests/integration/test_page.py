@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from websockets.sync.client import ClientConnection, connect
 
 from loadtest.clips import moving_face
@@ -189,6 +191,17 @@ class Page:
             }})"""
         )
 
+    def says(self, element_id: str, text: str) -> None:
+        """Wait until an element has this text."""
+        self.run(
+            f"""new Promise(said => {{
+                const element = document.getElementById("{element_id}");
+                const look = () => element.textContent.startsWith({json.dumps(text)}) && said();
+                new MutationObserver(look).observe(element, {{childList: true, characterData: true, subtree: true}});
+                look();
+            }})"""
+        )
+
     def complaints(self) -> list[str]:
         """Errors and warnings on the console, violations of the policy included."""
         told = []
@@ -305,7 +318,7 @@ class TestInABrowser:
     def test_a_server_that_comes_back_is_found_again(self, browser: Browser) -> None:
         """While the server is away the page says so, and goes on by itself once it is back."""
         with ExitStack() as up:
-            server = up.enter_context(serving(Settings(port=0)))
+            server = up.enter_context(serving(Settings(port=0, drain_ms=100)))
             with browser.page(server.url + "/") as page:
                 page.press("toggle")
                 page.when("s.outcomes.prediction >= 2")
@@ -313,8 +326,54 @@ class TestInABrowser:
                 away = page.when("s.link === 'away' && s.inFlight === 0")
                 assert away["sent"] == accounted(away)
                 assert page.text("status").startswith("The server is away.")
-                with serving(Settings(port=urlsplit(server.url).port)):
+                with serving(Settings(port=urlsplit(server.url).port, drain_ms=100)):
                     page.when(f"s.link === 'open' && s.outcomes.prediction > {away['outcomes']['prediction']}")
+
+    def test_a_key_is_asked_for(self, browser: Browser) -> None:
+        """Where the service has keys the page asks for one, says if it is wrong, and keeps it to itself."""
+        key = "tc_" + "k" * 43
+        keys = SecretStr(f"page sha256:{sha256(key.encode()).hexdigest()}")
+        with serving(Settings(port=0, keys=keys, drain_ms=0)) as server, browser.page(server.url + "/") as page:
+            page.press("toggle")
+            page.says("status", "The server asks for an API key.")
+            for typed, said in (("tc_wrong", "The server does not know this key."), (key, "Reading the face.")):
+                assert page.run("document.getElementById('entry').hidden") is False
+                page.run(f"void (document.getElementById('key').value = '{typed}')")
+                page.run("document.getElementById('entry').requestSubmit()")
+                assert page.run("document.getElementById('key').value") == ""
+                page.says("status", said)
+            assert page.run("document.getElementById('entry').hidden") is True
+            assert page.run("[location.href, document.cookie, localStorage.length, sessionStorage.length]") == [
+                *(server.url + "/", "", 0, 0)
+            ]
+
+    def test_a_full_server_is_told(self, browser: Browser) -> None:
+        """The page shows the server's own words, and when it tries again."""
+        with (
+            serving(Settings(port=0, max_sessions=1, drain_ms=0)) as server,
+            connect(server.ws) as other,
+            browser.page(server.url + "/") as page,
+        ):
+            assert "session.started" in other.recv(DEADLINE_S)
+            page.press("toggle")
+            page.when("s.link === 'busy'")
+            assert re.fullmatch(r".*1 sessions .*\. Trying again in 5 s\.", page.text("status"))
+
+    def test_a_server_that_goes_away_is_left(self, browser: Browser, live_server: LiveServer) -> None:
+        """On `goaway` the session is closed in order, no frame is sent in it any more, and another one is opened."""
+        with browser.page(live_server.url + "/") as page:
+            page.run(SILENT_SOCKET)
+            page.press("toggle")
+            page.when("s.link === 'connecting'")
+            page.run(f"socket.say({protocol.encode(started(max_in_flight=1)).decode()})")
+            page.when("s.sent === 1")
+            page.run("socket.say({type: 'goaway', time_left_ms: 5000, resume_token: null})")
+            page.run("socket.say({type: 'frame', seq: 0, outcome: 'no_face'})")
+            assert page.run(f"({AFTER_FRAMES})(5).then(() => socket.sent.slice(1))") == ['{"type":"session.close"}']
+            page.run("void (window.first = socket)")
+            page.run("socket.dispatchEvent(new Event('close'))")
+            page.when("s.link === 'connecting'")
+            assert page.run("socket !== first")
 
     def test_a_camera_that_is_not_allowed_is_explained(self, browser: Browser, live_server: LiveServer) -> None:
         """A refused permission is told in words, also to a screen reader."""

@@ -1,6 +1,7 @@
 """WebSocket clients that break the rules, on raw sockets: each gets its close code, and a neighbour is served on."""
 
 import base64
+import json
 import socket
 import struct
 from collections.abc import Iterator
@@ -45,7 +46,9 @@ class RawClient:
         )
         self.heard = b""
         while b"\r\n\r\n" not in self.heard:
-            self.heard += self.socket.recv(65_536)
+            part = self.socket.recv(65_536)
+            assert part, f"The connection ended after {self.heard!r}"
+            self.heard += part
         assert self.heard.startswith(b"HTTP/1.1 101")
         self.heard = self.heard.partition(b"\r\n\r\n")[2]
 
@@ -153,7 +156,9 @@ def test_a_flood_is_told_and_counted(guarded: LiveServer) -> None:
         while found is not None and found[0] == PONG:
             found = client.next_frame()
         assert found is not None
-        assert b'"code":"rate_limited"' in found[1]
+        error = json.loads(found[1])
+        assert (error["code"], error["close_code"], error["retryable"]) == ("rate_limited", 1008, True)
+        assert error["retry_after_ms"] == 1000
     assert refused(guarded, "rate_limited") == before + 1
     text = httpx.get(f"{guarded.url}/metrics", timeout=PATIENCE_S).text
     assert 'timeconv_sessions_ended_total{reason="rate_limited"}' in text

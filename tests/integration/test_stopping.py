@@ -119,6 +119,30 @@ def test_sigterm_under_load_loses_no_frame(face_clip: list[bytes]) -> None:
         assert seen.sent > 0
 
 
+def test_frames_over_a_rate_are_not_left_unread(face_jpeg: bytes) -> None:
+    """A stopping service reads what an `every` client has sent within its credit, however low the rate is."""
+
+    async def test(process: Process) -> list[dict[str, Any]]:
+        async with open_websocket(process.ws + "?freshness=every", compression=None) as socket:
+            started = json.loads(await socket.recv())
+            for _ in range(started["max_in_flight"]):
+                await socket.send(face_jpeg)
+            await socket.recv()
+            process.signal()
+            heard = []
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    heard.append(json.loads(await socket.recv()))
+            return heard
+
+    with started(max_frames_per_s="0.1") as process:
+        heard = asyncio.run(asyncio.wait_for(test(process), 60))
+        assert process.process.wait(30) == 0
+    assert heard[-1]["type"] == "session.closed"
+    assert heard[-1]["totals"]["received"] == 8
+    assert sum(message["type"] in ("prediction", "frame") for message in heard) == 7
+
+
 async def heard_until_closed(socket: Any, jpeg: bytes) -> tuple[list[dict[str, Any]], int]:
     """A client that does not mind the goaway: it sends a frame for each answer until it is closed."""
     heard: list[dict[str, Any]] = []

@@ -1,22 +1,31 @@
 """A new version of the network takes over under live sessions, and no frame is the worse for it."""
 
 import asyncio
+import gc
 import itertools
 import json
 import shutil
+import threading
+import weakref
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from service import engine
 from service.inference.artifact import ModelStore
+from service.inference.batch import Runner
+from service.inference.workers import WorkerPool
 from service.settings import Settings, shipped_model_store
 from tests.conftest import LiveServer, serving
+from tests.fakes import GatedRunner
 from timeconv_client import (
     FrameOutcome,
     Prediction,
+    Session,
     SessionClosed,
     SessionUpdated,
     connect,
@@ -123,6 +132,182 @@ def test_a_session_that_changes_other_options_still_follows(store: Path) -> None
                     break
             assert (event.options.model, event.options.stride) == (f"{NAME}@2", 2)
             assert (await session.update(model=f"{NAME}@1")).options.model == f"{NAME}@1"
+
+    with serving(Settings(port=0, model_store=store, model=NAME, model_poll_ms=20)) as server:
+        asyncio.run(asyncio.wait_for(talk(server), 60))
+
+
+@pytest.fixture
+def lanes(monkeypatch: pytest.MonkeyPatch) -> "Lanes":
+    """Of the services of a test."""
+    lanes = Lanes()
+
+    class WatchedPool(WorkerPool):
+        def add_lane(self, name: str, runner: Runner, max_batch: int, *, parallel: bool = True) -> None:
+            super().add_lane(name, lanes.opened(name, runner), max_batch, parallel=parallel)
+
+        def close_lane(self, name: str) -> None:
+            super().close_lane(name)
+            lanes.closed(name)
+
+    monkeypatch.setattr(engine, "WorkerPool", WatchedPool)
+    return lanes
+
+
+class Lanes:
+    """Lanes that are open, by version, and their networks. One that is ``gated`` stands still in each batch."""
+
+    def __init__(self) -> None:
+        self.gated: GatedRunner | None = None
+        self.networks: dict[str, weakref.ref[Runner]] = {}
+        self.changed = threading.Condition()
+
+    def opened(self, name: str, runner: Runner) -> Runner:
+        with self.changed:
+            runner = self.gated if self.gated is not None and not self.networks else runner
+            self.networks[name.partition("@")[2]] = weakref.ref(runner)
+            self.changed.notify_all()
+        return runner
+
+    def closed(self, name: str) -> None:
+        with self.changed:
+            network = self.networks.pop(name.partition("@")[2])
+            assert network() in (None, self.gated)
+            self.changed.notify_all()
+
+    async def come_to(self, *versions: str) -> None:
+        """Wait until just these are open."""
+
+        def wait() -> bool:
+            with self.changed:
+                return self.changed.wait_for(lambda: list(self.networks) == list(versions), 30)
+
+        assert await asyncio.to_thread(wait), self.networks
+
+
+async def gone_over(session: Session, model: str) -> SessionUpdated:
+    """Read on until the service says that another version has taken over."""
+    async for event in session:
+        if isinstance(event, SessionUpdated) and event.by == "service":
+            assert event.options.model == model
+            return event
+    raise AssertionError("the session ended")
+
+
+def test_a_version_that_nobody_uses_is_unloaded(store: Path, face_clip: list[bytes], lanes: Lanes) -> None:
+    """Swap after swap one network is loaded: lane and network of the version before go once its sessions went over."""
+
+    async def talk(server: LiveServer) -> None:
+        async with connect(server.url) as session, connect(server.url) as other:
+            for version in ("2", "3", "4"):
+                for frame in face_clip[:6]:
+                    await session.send(frame)
+                await asyncio.to_thread(publish, store, version, store / NAME / "1")
+                await gone_over(session, f"{NAME}@{version}")
+                await gone_over(other, f"{NAME}@{version}")
+                await lanes.come_to(version)
+
+    with serving(Settings(port=0, model_store=store, model=NAME, model_poll_ms=20)) as server:
+        asyncio.run(asyncio.wait_for(talk(server), 60))
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is let go is let go by who held it: an idle service may not look for garbage for hours."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_version_that_a_session_names_stays_while_it_lasts(store: Path, lanes: Lanes) -> None:
+    """A session that named the older version keeps it loaded, and takes it along when it leaves."""
+
+    async def talk(server: LiveServer) -> None:
+        async with connect(server.url) as follower:
+            async with connect(server.url, model=f"{NAME}@1"):
+                await asyncio.to_thread(publish, store, "2", store / NAME / "1")
+                await gone_over(follower, f"{NAME}@2")
+                await lanes.come_to("1", "2")
+            await lanes.come_to("2")
+
+    with serving(Settings(port=0, model_store=store, model=NAME, model_poll_ms=20)) as server:
+        asyncio.run(asyncio.wait_for(talk(server), 60))
+
+
+def test_windows_in_flight_keep_their_version(store: Path, face_clip: list[bytes], lanes: Lanes) -> None:
+    """A window that runs when its session goes over is answered by the old version, which is unloaded only then."""
+    gated = lanes.gated = GatedRunner()
+    gated.let_go(100)  # It is warmed.
+
+    async def talk(server: LiveServer) -> None:
+        while gated.gate.acquire(blocking=False):
+            pass
+        while gated.entered.acquire(blocking=False):
+            pass
+        async with connect(server.url, freshness="every") as session:
+            for frame in face_clip[:5]:
+                await session.send(frame)
+            await asyncio.to_thread(gated.await_call)
+            await asyncio.to_thread(publish, store, "2", store / NAME / "1")
+            await gone_over(session, f"{NAME}@2")
+            await session.send(face_clip[5])
+            # A look unloads what it can: two of them have been there once another version has failed.
+            await asyncio.to_thread(publish, store, "3", store / NAME / "1", sha256="0" * 64)
+            async with httpx.AsyncClient(base_url=server.url) as http:
+                while 'timeconv_model_swaps_total{result="failed"} 1.0' not in (await http.get("/metrics")).text:
+                    pass
+            await lanes.come_to("1", "2")
+            gated.let_go()
+            predictions = (event async for event in session if isinstance(event, Prediction))
+            assert [(await anext(predictions)).seq, (await anext(predictions)).seq] == [4, 5]
+            await lanes.come_to("2")
+
+    with serving(Settings(port=0, model_store=store, model=NAME, model_poll_ms=20)) as server:
+        asyncio.run(asyncio.wait_for(talk(server), 60))
+
+
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "calm")
+CROP = {"scale": 1.5, "dx": 0.0, "dy": 0.0}
+
+
+@pytest.mark.parametrize("other", [{"labels": LABELS}, {"crop": {"blazeface": CROP}}])
+def test_other_labels_or_crops(store: Path, face_clip: list[bytes], other: dict[str, Any]) -> None:
+    """A version of other labels or crops takes over no session unasked; one that asks, or is new, is told of them."""
+
+    async def swapped(server: LiveServer) -> None:
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            while (await http.get("/readyz")).json()["model"] != f"{NAME}@2":
+                pass
+
+    async def talk(server: LiveServer) -> None:
+        async with connect(server.url, freshness="every") as session:
+            started = session.started
+            await asyncio.to_thread(publish, store, "2", store / NAME / "1", **other)
+            await swapped(server)
+            update = await session.update(stride=2)
+            assert (update.options.model, update.labels, update.crop) == (f"{NAME}@1", None, None)
+            await session.update(stride=1)
+            for frame in face_clip[:5]:
+                await session.send(frame)
+            prediction = await anext(event async for event in session if isinstance(event, Prediction))
+            assert tuple(prediction.faces[0].probabilities) == started.labels
+            asked = await session.update(model=NAME)
+            async with connect(server.url) as later:
+                assert (later.started.version, later.started.labels) == ("2", asked.labels or started.labels)
+                assert later.started.crop == (asked.crop or started.crop)
+            assert (asked.options.model, asked.labels is None, asked.crop is None) == (
+                f"{NAME}@2",
+                "labels" not in other,
+                "crop" not in other,
+            )
+            # Crops of another geometry are no part of a window; other labels make no difference to it.
+            await session.send(face_clip[5])
+            answer = await anext(event async for event in session if isinstance(event, Prediction | FrameOutcome))
+            assert answer.outcome == ("window_filling" if "crop" in other else "prediction")
+            if isinstance(answer, Prediction):
+                assert tuple(answer.faces[0].probabilities) == LABELS
 
     with serving(Settings(port=0, model_store=store, model=NAME, model_poll_ms=20)) as server:
         asyncio.run(asyncio.wait_for(talk(server), 60))

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from loadtest.load import _parser, main
-from tests.conftest import LiveServer
+from service.access import new_key
+from service.settings import Settings
+from tests.conftest import LiveServer, serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,3 +78,26 @@ def test_a_run_is_written_and_its_status_is_the_verdict(
     assert report["points"][0]["discrepancies"] == []
     assert "FAILED" in (tmp_path / "new" / "run.1.html").read_text()
     assert "under 1" in capsys.readouterr().out
+
+
+def test_a_service_with_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clients of all kinds show the key in the environment, which is written nowhere; without it they are refused."""
+    key, line = new_key("load")
+    groups = ["--group", "1x20", "--group", "1x20,flood", "--group", "1x20,rest"]
+    short = ["--warm-up", "0", "--duration", "0.2", "--size", "160x120", "--no-echo", "--processes", "1"]
+    with serving(Settings(port=0, keys=line)) as server:
+        monkeypatch.setattr("sys.argv", ["load", "--url", server.url, "--out", str(tmp_path / "run"), *groups, *short])
+        monkeypatch.delenv("TIMECONV_KEY", raising=False)
+        assert main() == 2
+        assert "key" in capsys.readouterr().err
+        monkeypatch.setenv("TIMECONV_KEY", "not a key")
+        assert main() == 2
+        assert "TIMECONV_KEY" in capsys.readouterr().err
+        monkeypatch.setenv("TIMECONV_KEY", key)
+        assert main() == 0
+    written = (tmp_path / "run.json").read_text()
+    found = [group["outcomes"] for group in json.loads(written)["points"][0]["groups"]]
+    assert ["unauthorized" in outcomes for outcomes in found] == [False] * 3
+    assert key not in written + (tmp_path / "run.html").read_text() + capsys.readouterr().out

@@ -47,6 +47,12 @@ def test_limits_of_a_key() -> None:
     assert parse_keys(text, "keys") == expected
 
 
+def test_an_admin() -> None:
+    """A line makes its key an admin's by saying so, and not otherwise."""
+    lines = [new_key("a", admin=True)[1], new_key("b")[1], f"{new_key('c')[1]} admin=false sessions=1"]
+    assert [key.admin for key in parse_keys(";".join(lines), "keys")] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -59,6 +65,7 @@ def test_limits_of_a_key() -> None:
             f"a sha256:{'0' * 64} {limit}"
             for limit in ("sessions=0", "sessions=x", "sessions=1 sessions=2", "frames_per_s=0", "frames_per_s=inf")
         ),
+        *(f"a sha256:{'0' * 64} {limit}" for limit in ("admin=yes", "admin", "admin=true admin=true")),
         *(f"a sha256:{'0' * 64} {limit}" for limit in ("frames_per_s=nan", "frames_per_s=-1", "speed=3", "sessions")),
     ],
 )
@@ -201,7 +208,16 @@ class TestTokens:
 
     @pytest.mark.parametrize(
         "said",
-        [b"", b"[]", b"1", b'{"key":"a"}', b'{"key":1,"expires":1e9}', b'{"key":"a","expires":"x"}', b"[" * 9999],
+        [
+            b"",
+            b"[]",
+            b"1",
+            b'{"key":"a"}',
+            b'{"key":1,"expires":1e9}',
+            b'{"key":"a","expires":"x"}',
+            b"[" * 9999,
+            b'{"key":"a","expires":1' + b"0" * 400 + b"}",
+        ],
     )
     def test_nonsense(self, said: bytes) -> None:
         """A token of nonsense is refused like any other that is not valid."""

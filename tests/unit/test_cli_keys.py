@@ -10,13 +10,14 @@ from service.streaming import StreamRequest
 from tests.fakes import ManualClock
 
 
-def test_a_key_and_its_line() -> None:
-    """The command prints a key and the line that lets it in."""
-    answer = CliRunner().invoke(app, ["key", "alice"])
+@pytest.mark.parametrize("admin", [False, True])
+def test_a_key_and_its_line(admin: bool) -> None:  # noqa: FBT001 - pytest's
+    """The command prints a key and the line that lets it in, as an admin if it is to be one."""
+    answer = CliRunner().invoke(app, ["key", "alice", *["--admin"][: int(admin)]])
     key, line = (text.strip() for text in answer.output.splitlines() if text.startswith("  "))
     found = KeyRing(line, None, ManualClock()).find(key)
     assert found is not None
-    assert found.name == "alice"
+    assert (found.name, found.admin) == ("alice", admin)
 
 
 @pytest.mark.parametrize("name", ["keys", "token_secret"])

@@ -79,8 +79,8 @@ def test_status(kind: type[TimeConvError]) -> None:
 
 @every_error
 def test_retry(kind: type[TimeConvError]) -> None:
-    """Exactly what is unavailable now is worth another try, and says after how long."""
-    assert kind.retryable is issubclass(kind, Unavailable)
+    """What is unavailable now is worth another try, and what came too fast a slower one; both say after how long."""
+    assert kind.retryable is issubclass(kind, (Unavailable, errors.RateLimited))
     assert (kind.retry_after_ms is not None) is kind.retryable
 
 

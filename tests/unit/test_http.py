@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,80 +12,29 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from service.gate import Gate
-from service.http import HttpProtocol
+from service.http import Front, HttpProtocol
 from service.settings import Settings
 from service.websocket import WebSocketProtocol
+from tests.fakes import UPGRADE, ManualClock, Pipe
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-)
 SOON_MS = 100
 
 
 @pytest.fixture(autouse=True)
 def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off soon."""
-    monkeypatch.setattr("service.http._GOODBYE_S", 0.01)
-
-
-class Pipe(asyncio.Transport):
-    """A transport that keeps what is written, and ends when it is told to."""
-
-    def __init__(self, address: str = "192.0.2.1") -> None:
-        super().__init__(extra={"peername": (address, 1)})
-        self.protocol: asyncio.BaseProtocol
-        self.written = b""
-        self.is_reading_paused = self.ended_writing = self.closing = False
-        self.over = asyncio.Event()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += data
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self.protocol
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self.closing = True
-
-    def abort(self) -> None:
-        if not self.over.is_set():
-            self.closing = True
-            self.over.set()
-            self.protocol.connection_lost(None)
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.ended_writing = True
-
-    def pause_reading(self) -> None:
-        self.is_reading_paused = True
-
-    def resume_reading(self) -> None:
-        self.is_reading_paused = False
-
-    def answers(self) -> list[int]:
-        """The statuses of what was answered."""
-        return [int(part[:3]) for part in self.written.split(b"HTTP/1.1 ")[1:]]
+    monkeypatch.setattr(Gate, "goodbye_s", 0.01)
 
 
 class Service:
     """An application that reads the body, unless it is told not to, and answers once ``may_answer``."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, **settings: Any) -> None:
         self.settings = Settings(**settings)
         self.codes: list[str] = []
-        self.gate = Gate(self.settings, refused=self.codes.append)
+        self.gate = Gate(self.settings, refused=self.codes.append, clock=clock)
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.begun = 0
@@ -117,13 +67,18 @@ class Service:
         await send({"type": "http.response.body", "body": b""})
         self.ended.set()
 
-    def connected(self, address: str = "192.0.2.1") -> tuple[HttpProtocol, Pipe]:
-        """A connection that has said nothing."""
+    def knocking(self, address: str = "192.0.2.1") -> Pipe:
+        """A connection that has said nothing, and may have been refused."""
         pipe = Pipe(address)
-        protocol = HttpProtocol(self.config, ServerState(), {}, asyncio.get_running_loop(), gate=self.gate)
-        pipe.protocol = protocol
-        protocol.connection_made(pipe)
-        return protocol, pipe
+        pipe.protocol = front = Front(self.config, ServerState(), {}, gate=self.gate)
+        front.connection_made(pipe)
+        return pipe
+
+    def connected(self, address: str = "192.0.2.1") -> tuple[HttpProtocol, Pipe]:
+        """A connection that was let in and has said nothing."""
+        pipe = self.knocking(address)
+        assert isinstance(pipe.protocol, HttpProtocol)
+        return pipe.protocol, pipe
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -156,7 +111,7 @@ def test_a_header_that_does_not_come(sent: bytes) -> None:
         protocol, pipe = service.connected()
         if sent:
             protocol.data_received(sent)
-        await pipe.over.wait()
+        await pipe.cut_off.wait()
         assert problem(pipe)["code"] == "handshake_timeout"
         assert pipe.answers() == [408]
         assert pipe.ended_writing
@@ -176,7 +131,7 @@ def test_the_next_header_that_does_not_come(sent: bytes) -> None:
         protocol.data_received(GET)
         await service.ended.wait()
         protocol.data_received(sent)  # uvicorn's own timeout ends here.
-        await pipe.over.wait()
+        await pipe.cut_off.wait()
         assert pipe.answers() == [200, 408]
 
     run(test)
@@ -191,7 +146,7 @@ def test_a_request_at_work_has_time() -> None:
         protocol, pipe = service.connected()
         _, silent = service.connected()
         protocol.data_received(GET)
-        await silent.over.wait()  # The same time has passed, and more.
+        await silent.cut_off.wait()  # The same time has passed, and more.
         assert not pipe.written
         service.may_answer.set()
         await service.ended.wait()
@@ -218,7 +173,7 @@ def test_an_endless_header(head: bytes, piece: int) -> None:
         assert problem(pipe)["code"] == "header_too_large"
         assert (pipe.answers(), service.codes, service.begun) == ([431], ["header_too_large"], 0)
         protocol.data_received(b"a" * 1000)  # What was on its way.
-        await pipe.over.wait()
+        await pipe.cut_off.wait()
         assert pipe.answers() == [431]
 
     run(test)
@@ -276,7 +231,7 @@ def test_what_frames_a_body_is_bounded(body: bytes) -> None:
                 break
         await service.ended.wait()
         assert pipe.answers() == [431]
-        await pipe.over.wait()
+        await pipe.cut_off.wait()
 
     run(test)
 
@@ -289,11 +244,64 @@ def test_requests_far_ahead_of_their_answers() -> None:
         service.may_answer.clear()
         protocol, pipe = service.connected()
         protocol.data_received(GET * 5000)
-        assert problem(pipe)["code"] == "rate_limited"
+        refusal = problem(pipe)
+        assert (refusal["code"], refusal["retryable"], refusal["retry_after_ms"]) == ("rate_limited", True, 1000)
+        assert b"retry-after: 1\r\n" in pipe.written
         assert (pipe.answers(), service.codes) == ([429], ["rate_limited"])
         assert len(protocol.pipeline) == 16
         assert pipe.is_reading_paused
-        await pipe.over.wait()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_no_upgrade_beside_a_request() -> None:
+    """An upgrade while a request is in work is refused, and the request ends with its connection."""
+
+    async def test() -> None:
+        service = Service()
+        service.may_answer.clear()
+        protocol, pipe = service.connected()
+        protocol.data_received(GET + UPGRADE + b"\r\n")
+        assert (problem(pipe)["code"], pipe.answers()) == ("bad_upgrade", [400])
+        assert pipe.protocol is protocol
+        await pipe.cut_off.wait()
+        assert protocol.cycle.disconnected
+        assert service.gate.connections == 0
+
+    run(test)
+
+
+def test_no_upgrade_beside_an_answer_that_is_not_read() -> None:
+    """Nor while the answer before waits for its client: the WebSocket would not know that it does not read."""
+
+    async def test() -> None:
+        service = Service()
+        protocol, pipe = service.connected()
+        protocol.data_received(GET)
+        await service.ended.wait()
+        protocol.pause_writing()
+        protocol.data_received(UPGRADE + b"\r\n")
+        assert pipe.answers() == [200, 400]
+        assert pipe.protocol is protocol
+        await pipe.cut_off.wait()
+        assert service.gate.connections == 0
+
+    run(test)
+
+
+def test_nothing_follows_a_refusal() -> None:
+    """The answer that was on its way when later requests were refused is not written behind the refusal."""
+
+    async def test() -> None:
+        service = Service()
+        service.may_answer.clear()
+        protocol, pipe = service.connected()
+        protocol.data_received(GET * 40)
+        service.may_answer.set()
+        await service.ended.wait()
+        assert pipe.answers() == [429]
+        await pipe.cut_off.wait()
 
     run(test)
 
@@ -308,7 +316,7 @@ def test_an_answer_that_has_begun_is_not_spoilt() -> None:
         protocol.data_received(GET)
         protocol.cycle.response_started = True
         protocol.data_received(b"GET /" + b"a" * 5000)
-        assert pipe.over.is_set()
+        assert pipe.cut_off.is_set()
         assert not pipe.written
 
     run(test)
@@ -318,9 +326,10 @@ def test_what_is_no_http_is_uvicorns() -> None:
     """Bytes that are no request get its 400."""
 
     async def test() -> None:
-        protocol, pipe = Service().connected()
+        service = Service()
+        protocol, pipe = service.connected()
         protocol.data_received(b"\x16\x03\x01 hello\r\n\r\n")
-        assert (pipe.answers(), pipe.closing) == ([400], True)
+        assert (pipe.answers(), pipe.closing, service.codes) == ([400], True, ["bad_request"])
         pipe.abort()
 
     run(test)
@@ -335,7 +344,7 @@ def test_an_answer_that_is_not_read() -> None:
         protocol, pipe = service.connected()
         protocol.data_received(GET)
         protocol.pause_writing()
-        await pipe.over.wait()
+        await pipe.cut_off.wait()
 
     run(test)
 
@@ -350,8 +359,8 @@ def test_an_answer_that_is_read_after_all() -> None:
         protocol.pause_writing()
         protocol.resume_writing()
         other.pause_writing()
-        await late.over.wait()
-        assert not pipe.over.is_set()
+        await late.cut_off.wait()
+        assert not pipe.cut_off.is_set()
         pipe.abort()
 
     run(test)
@@ -366,7 +375,7 @@ def test_a_last_answer_that_is_not_read() -> None:
         protocol.data_received(GET[:-2] + b"Connection: close\r\n\r\n")
         await service.ended.wait()
         assert pipe.closing
-        await pipe.over.wait()
+        await pipe.cut_off.wait()
         assert pipe.answers() == [200]
 
     run(test)
@@ -378,11 +387,11 @@ def test_too_many_connections() -> None:
     async def test() -> None:
         service = Service(max_connections_per_address=1)
         _, first = service.connected()
-        protocol, second = service.connected()
-        protocol.data_received(GET)
+        second = service.knocking()
         assert problem(second)["code"] == "too_many_connections"
-        assert (second.answers(), second.closing, service.begun) == ([503], True, 0)
+        assert (second.answers(), second.closing, service.codes) == ([503], True, ["too_many_connections"])
         assert b"retry-after: 5" in second.written
+        assert not isinstance(second.protocol, HttpProtocol)
         _, other = service.connected("192.0.2.2")
         assert not other.closing
         second.abort()
@@ -392,6 +401,25 @@ def test_too_many_connections() -> None:
         assert not third.closing
         for pipe in (other, third):
             pipe.abort()
+        assert service.gate.connections == 0
+
+    run(test)
+
+
+def test_who_broke_a_limit_comes_back_later() -> None:
+    """A new connection has new budgets: whoever broke one is refused for a second, and nobody else is."""
+
+    async def test() -> None:
+        clock = ManualClock()
+        service = Service(clock=clock)
+        protocol, pipe = service.connected()
+        protocol.data_received(b"GET / HTTP/1.1\r\nx: " + b"y" * 40_000)
+        assert pipe.answers() == [431]
+        assert service.knocking().answers() == [503]
+        service.connected("192.0.2.2")[1].abort()
+        clock.advance(1.0)
+        service.connected()[1].abort()
+        pipe.abort()
         assert service.gate.connections == 0
 
     run(test)
@@ -407,7 +435,7 @@ def test_a_websocket_is_one_connection() -> None:
         protocol.data_received(UPGRADE + b"\r\n" + b"what follows in the same chunk is not HTTP")
         assert isinstance(pipe.protocol, WebSocketProtocol)
         assert service.gate.connections == 2
-        await silent.over.wait()
+        await silent.cut_off.wait()
         assert 408 not in pipe.answers()
         pipe.abort()
         assert service.gate.connections == 0
@@ -426,8 +454,10 @@ def test_an_upgrade_that_websockets_does_not_take(headers: bytes, status: int) -
         protocol, pipe = service.connected()
         protocol.data_received(UPGRADE + headers + b"\r\n")
         if status:
+            assert isinstance(pipe.protocol, WebSocketProtocol)
+            pipe.protocol.shutdown()  # As when the service stops in this moment.
             assert pipe.answers() == [status]
-            await pipe.over.wait()
+            await pipe.cut_off.wait()
         else:
             pipe.abort()
         assert service.gate.connections == 0

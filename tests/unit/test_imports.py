@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
         "service.limits",
     },
     {"service.telemetry", "service.answers", "service.session", "service.predict", "service.places", "service.outbox"},
-    {"service.budget", "service.gate"},
+    {"service.gate"},
     {
         "service.sessions",
         "service.watchdog",

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from service.errors import TooManySessions
-from service.limits import NamedPlaces, TokenBucket, origin_of
+from service.limits import NamedPlaces, NamedRates, TokenBucket, origin_of
 
 
 def test_a_burst_and_then_the_rate() -> None:
@@ -25,6 +25,36 @@ def test_less_than_one_a_second() -> None:
     """A rate under one still lets one through in the beginning."""
     bucket = TokenBucket(0.5, 0.0)
     assert [bucket.take(at) for at in (0.0, 1.0, 2.0)] == [True, False, True]
+
+
+def test_a_longer_burst() -> None:
+    """As many seconds' worth as it was made for; after a rest no more."""
+    bucket = TokenBucket(3, 0.0, burst_s=2)
+    assert [bucket.take(0.0) for _ in range(7)] == [True] * 6 + [False]
+    assert [bucket.take(3600.0) for _ in range(7)] == [True] * 6 + [False]
+
+
+def test_a_rest_is_as_long_as_it_is_said() -> None:
+    """Whatever there was, and however often it is said, there is one again after so long."""
+    bucket = TokenBucket(10, 0.0)
+    for _ in range(3):
+        bucket.rest(0.0, 0.75)
+    assert bucket.wait_s(0.0) == pytest.approx(0.75)
+    bucket = TokenBucket(0.5, 0.0)
+    for _ in range(10):
+        bucket.owe(0.0)
+    bucket.rest(0.0, 0.75)
+    assert bucket.wait_s(0.0) == pytest.approx(20), "what is owed stays owed"
+
+
+def test_rates_of_each_name() -> None:
+    """Each name has its own, and whoever was asked for longest ago is forgotten first."""
+    rates = NamedRates(1, burst_s=1, kept=2)
+    assert [rates.of(name, 0.0).take(0.0) for name in "aabba"] == [True, False, True, False, False]
+    rates.of("c", 0.0)
+    assert len(rates) == 2
+    assert not rates.of("a", 0.0).take(0.0)
+    assert rates.of("b", 0.0).take(0.0)
 
 
 def test_what_is_owed_is_waited_for() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.telemetry.logs import JsonFormatter, TextFormatter
+from service.telemetry.logs import JsonFormatter, RateFilter, TextFormatter
+from tests.fakes import ManualClock
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -133,3 +134,46 @@ from python_multipart.multipart import MultipartParser
 MultipartParser(b"b").write(b"--b\\r\\n\\xff: x")
 """
     assert logged("text", "debug", f"try:{code.replace(chr(10), chr(10) + ' ')}\nexcept ValueError:\n pass") == []
+
+
+def test_a_kind_of_line_has_so_many_a_minute() -> None:
+    """Of a flood from one place the rest is left out, the next line from there says how much; others are written."""
+    clock = ManualClock()
+    keeps = RateFilter(3, clock).filter
+    assert [keeps(record(f"flood {number}")) for number in range(8)] == [True] * 3 + [False] * 5
+    other = record("elsewhere")
+    other.lineno = 2
+    assert keeps(other)
+    clock.advance(59.9)
+    assert not keeps(record("flood"))
+    clock.advance(0.1)
+    afterwards = record("flood")
+    assert keeps(afterwards)
+    assert afterwards.left_out == 6  # type: ignore[attr-defined]
+    assert TextFormatter().format(afterwards).endswith("flood left_out=6")
+    clock.advance(60)
+    quiet = record("flood")
+    assert keeps(quiet)
+    assert not hasattr(quiet, "left_out")
+
+
+def test_the_rate_holds_for_every_logger() -> None:
+    """What is configured writes no more than so many lines from one place, whoever logs them."""
+    code = """
+for number in range(3000):
+    logging.getLogger(f"any.{number % 7}").error("flood")
+"""
+    assert len(logged("text", "info", code)) == 1000
+
+
+def test_what_strangers_cause_is_no_line() -> None:
+    """Requests that are none, upgrades that are refused or unknown: metrics count them, the log is silent."""
+    code = """
+log = logging.getLogger("uvicorn.error")
+log.warning("Invalid HTTP request received.")
+log.warning("Unsupported upgrade request.")
+log.error("ASGI callable returned without completing handshake.")
+log.error("Exception in ASGI application")
+"""
+    (line,) = logged("text", "info", code)
+    assert line.endswith("Exception in ASGI application")

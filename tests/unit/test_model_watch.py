@@ -26,6 +26,7 @@ class FakeNetworks:
         self.newest: LoadedNetwork | Exception = NETWORK
         self.serving = NETWORK
         self.renewed = 0
+        self.unloads = 0
 
     def stamp(self, name: str) -> Stamp:
         assert name == "fake"
@@ -35,8 +36,11 @@ class FakeNetworks:
         assert spec == "fake"
         return self.serving
 
-    def renew(self, name: str) -> LoadedNetwork:
-        assert name == "fake"
+    def unload(self) -> None:
+        self.unloads += 1
+
+    def renew(self, spec: str) -> LoadedNetwork:
+        assert spec == "fake"
         self.renewed += 1
         if isinstance(self.newest, Exception):
             raise self.newest
@@ -122,3 +126,30 @@ def test_nothing_new(sessions: Sessions) -> None:
     networks, tally = FakeNetworks(), Tally()
     check(ModelWatch(networks, sessions, tally), 4)
     assert (networks.renewed, tally.swaps) == (1, [])
+
+
+def test_loaded_by_an_operator(sessions: Sessions) -> None:
+    """What an operator has loaded serves at once, without two looks, and sessions are asked to go over."""
+    networks, tally, guest = FakeNetworks(), Tally(), Guest()
+    watch = ModelWatch(networks, sessions, tally)
+    networks.publish(NEWER)
+    with ExitStack() as place:
+        place.enter_context(sessions.connected(guest))  # type: ignore[arg-type] # nothing else of it is called
+        assert asyncio.run(watch.load("fake")) == (NETWORK, NEWER)
+    assert (networks.serving, tally.swaps, guest.renewals) == (NEWER, [True], 1)
+
+
+def test_an_operator_is_told_what_is_wrong(sessions: Sessions) -> None:
+    """A version that cannot be used is the operator's error as well as the log's, and the one before goes on."""
+    networks, tally = FakeNetworks(), Tally()
+    networks.publish(ModelDamaged("the sha256 is not the manifest's"))
+    with pytest.raises(ModelDamaged, match="sha256"):
+        asyncio.run(ModelWatch(networks, sessions, tally).load("fake"))
+    assert (networks.serving, tally.swaps) == (NETWORK, [False])
+
+
+def test_each_look_unloads(sessions: Sessions) -> None:
+    """Networks that nobody uses any more are let go at each look, once sessions were asked to go over."""
+    networks = FakeNetworks()
+    check(ModelWatch(networks, sessions, Tally()), 3)
+    assert networks.unloads == 3

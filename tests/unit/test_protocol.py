@@ -156,6 +156,22 @@ class TestParseQuery:
         with pytest.raises(BadOption, match=r"more than once: stride$"):
             protocol.parse_query([("stride", "2"), ("model", "m"), ("stride", "2")])
 
+    def test_many_names(self) -> None:
+        """However many there are, each is compared with a few others at most: a URL has room for ten thousand."""
+
+        class Compared(str):
+            count = 0
+            __slots__ = ()
+            __hash__ = str.__hash__
+
+            def __eq__(self, other: object) -> bool:
+                Compared.count += 1
+                return str.__eq__(self, other)
+
+        with pytest.raises(BadOption):
+            protocol.parse_query([(Compared(f"name{number}"), "1") for number in range(2000)])
+        assert Compared.count < 20_000
+
     def test_every_with_max_age(self) -> None:
         """A session that drops nothing cannot have frames that expire."""
         with pytest.raises(BadOption, match="max_age_ms"):

@@ -668,11 +668,20 @@ def test_every_is_read_later_instead() -> None:
     assert desk.outcomes() == [(seq, "no_face") for seq in range(4)]
 
 
-def test_latest_never_pauses() -> None:
-    """Reading goes on in `latest` whatever the rate: what comes too fast costs next to nothing."""
+def test_latest_is_read_on() -> None:
+    """Reading goes on in `latest` over the rate: a frame that is to be fresh must not wait in a socket."""
     desk = Desk(frames_per_s=1)
-    desk.feed(*[b"none"] * 3, after_s=0)
+    desk.feed(*[b"none"] * 200, after_s=0)
     assert desk.session.pause_s == 0.0
+
+
+def test_a_flood_is_read_no_faster_than_it_may_be_refused() -> None:
+    """In `latest` two hundred frames a second may be refused; what is beyond waits to be read."""
+    desk = Desk(frames_per_s=1)
+    desk.feed(*[b"none"] * 202, after_s=0)
+    assert desk.session.pause_s == pytest.approx(2 / 200)
+    desk.clock.advance(0.01)
+    assert desk.session.pause_s == pytest.approx(0.0, abs=1e-9)
 
 
 class TestGoingOn:

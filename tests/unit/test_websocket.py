@@ -13,54 +13,11 @@ from websockets.frames import Close, Frame, Opcode
 from service.gate import Gate
 from service.settings import Settings
 from service.websocket import EXTENSION, Link, WebSocketProtocol
-from tests.fakes import ManualClock
+from tests.fakes import UPGRADE, ManualClock, Pipe
 
-UPGRADE = (
-    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 CLOSE = Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True)
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
-
-
-class Pipe(asyncio.Transport):
-    """A transport whose client takes nothing: what is written stays, and closing waits until it is cut off."""
-
-    def __init__(self, *, half_closes: bool = True) -> None:
-        super().__init__()
-        self.protocol: WebSocketProtocol
-        self.half_closes = half_closes
-        self.written = b""
-        self.closing = self.ended_writing = self.is_reading_paused = False
-        self.cut_off = asyncio.Event()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += data
-
-    def close(self) -> None:
-        self.closing = True
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def abort(self) -> None:
-        if not self.cut_off.is_set():
-            self.closing = True
-            self.cut_off.set()
-            self.protocol.connection_lost(None)
-
-    def can_write_eof(self) -> bool:
-        return self.half_closes
-
-    def write_eof(self) -> None:
-        self.ended_writing = True
-
-    def pause_reading(self) -> None:
-        self.is_reading_paused = True
-
-    def resume_reading(self) -> None:
-        self.is_reading_paused = False
 
 
 def opened(
@@ -69,12 +26,11 @@ def opened(
     """A connection that has asked for its upgrade."""
     pipe = pipe or Pipe()
     config = Config(application, lifespan="off", log_config=None, ws=WebSocketProtocol, ws_max_size=1000)
-    protocol = pipe.protocol = WebSocketProtocol(
-        config, ServerState(), {}, asyncio.get_running_loop(), gate=gate or Gate(Settings())
-    )
+    loop = asyncio.get_running_loop()
+    protocol = pipe.protocol = WebSocketProtocol(config, ServerState(), {}, loop, gate=gate or Gate(Settings()))
     protocol.close_timeout = 0.01
     protocol.connection_made(pipe)
-    protocol.data_received(UPGRADE)
+    protocol.data_received(UPGRADE + b"\r\n")
     return protocol, pipe
 
 
@@ -406,6 +362,31 @@ def test_text_that_is_not_utf8_breaks_a_rule() -> None:
         protocol.data_received(Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True))
         assert b"\x03\xef" in pipe.written
         assert not ear.heard
+        talk.over.set()
+        await pipe.cut_off.wait()
+
+    run(test)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_text_that_is_too_large(pieces: int) -> None:
+    """It ends the connection with 1009, in pieces too, and nobody looks at it; a picture of that size is none."""
+
+    async def test() -> None:
+        gate = Gate(Settings())
+        gate.max_text_bytes = 300
+        protocol, pipe, talk = await talking(gate=gate)
+        ear = Ear(talk.link)
+        text = b"x" * 303
+        protocol.data_received(binary(text) + Frame(Opcode.TEXT, text[:300]).serialize(mask=True))
+        assert [len(message) for message in ear.heard] == [303, 300]
+        size = len(text) // pieces
+        for index in range(pieces):
+            opcode, is_last = (Opcode.CONT if index else Opcode.TEXT), index == pieces - 1
+            piece = Frame(opcode, text[index * size : (index + 1) * size], fin=is_last)
+            protocol.data_received(piece.serialize(mask=True))
+        assert b"\x03\xf1" in pipe.written
+        assert len(ear.heard) == 2
         talk.over.set()
         await pipe.cut_off.wait()
 

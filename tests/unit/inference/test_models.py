@@ -20,10 +20,11 @@ SPEC = f"{NAME}@1"
 
 
 class Lanes:
-    """Remembers the lanes that were opened."""
+    """Remembers the lanes that were opened, and those that were closed."""
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, Runner, int]] = []
+        self.closed: list[str] = []
 
     def open(self, name: str, runner: Runner, max_batch: int) -> None:
         self.opened.append((name, runner, max_batch))
@@ -46,7 +47,9 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def networks(lanes: Lanes, store: Path, detector: str = "blazeface", max_batch: int = 4) -> Networks:
+def networks(
+    lanes: Lanes, store: Path, detector: str = "blazeface", max_batch: int = 4, default: str = NAME
+) -> Networks:
     return Networks(
         ModelStore(store),
         device=choose_device("cpu"),
@@ -54,6 +57,8 @@ def networks(lanes: Lanes, store: Path, detector: str = "blazeface", max_batch: 
         max_batch=max_batch,
         batch_budget_s=10.0,
         open_lane=lanes.open,
+        close_lane=lanes.closed.append,
+        default=default,
     )
 
 
@@ -201,7 +206,7 @@ def test_loaded_while_loading(lanes: Lanes, store: Path) -> None:
 
 
 def test_renewed(lanes: Lanes, store: Path) -> None:
-    """The newest version serves a name once it is asked to; the older one is as ready as before."""
+    """The newest version serves a name once it is asked to; the older one is as ready as before while it is used."""
     known = networks(lanes, store, max_batch=1)
     first = known.load(NAME)
     changed(store, lambda _: None, version="2")
@@ -209,6 +214,60 @@ def test_renewed(lanes: Lanes, store: Path) -> None:
     second = known.renew(NAME)
     assert known.load(NAME) is known.ready(NAME) is second
     assert (second.lane, known.ready(SPEC), known.followed) == (f"{NAME}@2", first, [NAME])
+
+
+def test_unloaded(lanes: Lanes, store: Path) -> None:
+    """After a swap the older version stays for as long as somebody holds it, and not for longer."""
+    known = networks(lanes, store, max_batch=1)
+    session = known.load(NAME)
+    changed(store, lambda _: None, version="2")
+    known.renew(NAME)
+    known.unload()
+    assert (lanes.closed, session in known.loaded) == ([], True)
+    del session
+    known.unload()
+    known.unload()
+    assert lanes.closed == [SPEC]
+    assert (known.ready(SPEC), [network.lane for network in known.loaded]) == (None, [f"{NAME}@2"])
+
+
+def test_loaded_again(lanes: Lanes, store: Path) -> None:
+    """A version that nobody holds any more is loaded anew when it is asked for, and its lane is open."""
+    known = networks(lanes, store, max_batch=1)
+    known.load(NAME)
+    changed(store, lambda _: None, version="2")
+    known.renew(NAME)
+    assert known.ready(SPEC) is None
+    again = known.load(SPEC)
+    known.unload()
+    assert (again.lane, lanes.names, lanes.closed) == (SPEC, [SPEC, f"{NAME}@2", SPEC], [])
+
+
+def test_what_was_named_stays_until_the_next_swap(lanes: Lanes, store: Path) -> None:
+    """A version that was asked for as such stays while unused, so that calls of it are quick; a swap ends that."""
+    known = networks(lanes, store, max_batch=1)
+    known.load(SPEC)
+    changed(store, lambda _: None, version="2")
+    known.load(NAME)
+    known.unload()
+    assert lanes.closed == []
+    changed(store, lambda _: None, version="3")
+    known.renew(NAME)
+    known.unload()
+    assert sorted(lanes.closed) == [SPEC, f"{NAME}@2"]
+
+
+def test_the_default_stays(lanes: Lanes, store: Path) -> None:
+    """A default that names its version stays loaded, whatever becomes of the name."""
+    known = networks(lanes, store, max_batch=1, default=SPEC)
+    default = known.load(SPEC).lane
+    known.load(NAME)
+    changed(store, lambda _: None, version="2")
+    known.renew(NAME)
+    known.unload()
+    serving = known.ready(default)
+    assert serving is not None
+    assert (serving.lane, lanes.closed) == (SPEC, [])
 
 
 def test_renewed_to_what_is_damaged(lanes: Lanes, store: Path) -> None:

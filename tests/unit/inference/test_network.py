@@ -49,6 +49,7 @@ def test_cpu() -> None:
     found = STORE.find("timeconv-mini-xception", "network")
     opened = open_network(found, CPU, Tuning(), max_batch=8)
     assert isinstance(opened.runner, OnnxNetwork)
+    assert opened.artifact is found
     assert (opened.options, opened.differs) == ({}, None)
 
 
@@ -59,6 +60,7 @@ class TestInt8:
         opened = open_network(found, choose_device("cpu", "int8"), Tuning(), max_batch=8)
         windows = np.random.default_rng(1).integers(0, 256, (4, 5, 48, 48), np.uint8)
         assert found.int8 is not None
+        assert opened.artifact == found.int8
         np.testing.assert_array_equal(opened.runner(windows), OnnxNetwork(found.int8, CPU)(windows))
         assert opened.differs is not None
         assert 0 < opened.differs < INT8_PARITY_LIMIT
@@ -68,6 +70,7 @@ class TestInt8:
         found = STORE.find("timeconv-mini-xception", "network")
         opened = open_network(found, choose_device("cpu", "int8"), Tuning(), max_batch=8)
         assert (found.int8, opened.options, opened.differs) == (None, {}, None)
+        assert opened.artifact is found
 
     def test_damaged(self, tmp_path: Path) -> None:
         """A quantised file that is not the manifest's is refused."""

@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import Overloaded
 from service.inference.scheduler import Batch, Scheduler, Turn, WindowItem, Work
-from tests.fakes import Letterbox, ScriptedSource, echo_runner
+from tests.fakes import FailingOn, Letterbox, ScriptedSource, echo_runner
 
 HOLD_S = 0.005
 
@@ -111,6 +111,15 @@ def test_a_window_held_too_long_goes_before_a_frame(scheduler: Scheduler, box: L
     assert isinstance(scheduler.next(HOLD_S / 2), Turn)
     scheduler.ready(frames(2), "stream")
     assert batch(scheduler.next(HOLD_S)).reason == "held"
+
+
+def test_a_lane_closes(scheduler: Scheduler, box: Letterbox) -> None:
+    """A lane that is closed gives its network back; one of its name may be opened again, and others know nothing."""
+    assert scheduler.close_lane("fake@1") is echo_runner
+    scheduler.add_lane("other@1", FailingOn(), max_batch=4)
+    scheduler.add_lane("fake@1", echo_runner, max_batch=4)
+    submit(scheduler, box.item("a"), now_s=0.0)
+    assert batch(scheduler.next(0.0)).runner is echo_runner
 
 
 def test_lanes_do_not_mix(scheduler: Scheduler, box: Letterbox) -> None:

@@ -1,6 +1,7 @@
 """service.inference.workers: the scheduler's contract with real threads, led by gates instead of sleeps."""
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -135,6 +136,25 @@ def test_a_source_that_raises_is_told_and_the_worker_lives() -> None:
         pool.ready(source, kind="stream")
         box.await_fates(1)
     assert (source.abortions, box.names) == ([error], ["next"])
+
+
+def test_a_lane_that_closes_lets_its_network_go() -> None:
+    """Once a lane is closed the pool holds neither its network nor a window that it ran."""
+    box, network = Letterbox(), FailingOn()
+    alive = weakref.ref(network)
+    with working(echo_runner) as pool:
+        pool.add_lane("other@1", network, 4)
+        del network
+        item = box.item("a")
+        item.lane = "other@1"
+        ran = weakref.ref(item.window[0])
+        pool.ready(ScriptedSource(item), kind="stream")
+        del item
+        box.await_fates(1)
+        while any(state.state != "idle" for state in pool.states()):
+            pass
+        pool.close_lane("other@1")
+        assert (alive(), ran()) == (None, None)
 
 
 def test_a_caller_gone_while_queued_costs_nothing() -> None:
