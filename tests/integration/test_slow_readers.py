@@ -178,7 +178,7 @@ def test_a_close_does_not_save_a_client_that_does_not_read(impatient: LiveServer
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are counted in /proc")
 def test_descriptors_are_given_back(impatient: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A moment after the expulsion no socket of a client that still holds its own is left."""
-    monkeypatch.setattr("service.websocket._GOODBYE_S", 0.1)
+    monkeypatch.setattr(Gate, "goodbye_s", 0.1)
 
     def sockets() -> int:
         """Accepted by the server, which runs in this process: those at its port."""
