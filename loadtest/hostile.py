@@ -2,7 +2,7 @@
 
 A service of its own is started, and a client that keeps the rules streams to it at a steady rate. Beside it one
 attacker after another, each a process of its own, does what it can for some seconds, and connects anew as often and as
-soon as it is ended:
+soon as it is ended. Attackers come from this machine's outer address, the neighbour from its loopback:
 
     python -m loadtest.hostile [--seconds 8] [--repeat 3] [--attack ping_flood ...] [--out build/hostile.json]
 
@@ -49,6 +49,7 @@ _TINY = b"\x82\x81\0\0\0\0x"
 _RATE = 50
 _WARM_UP_S = 2.0
 _SILENT = 400
+_EVERYWHERE = {"TIMECONV_HOST": "0.0.0.0", "TIMECONV_ALLOW_ANYONE": "true"}  # noqa: S104 - attackers come from outside
 _BACKLOG = 2048
 """Of the sink, as of uvicorn: with few places a flood of connections would wait there, and be none."""
 _PATIENCE_S = 0.5
@@ -259,25 +260,36 @@ def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def outer_address() -> str:
+    """This machine's address towards others, so that limits per address hold; the loopback if it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # Nothing is sent; the address is one of documentation (RFC 5737).
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
 def measure(seconds: float, repeat: int, attacks: Sequence[str], clip: Sequence[bytes]) -> Iterator[Row]:
     """A row for each attack, each as soon as it is measured.
 
     Raises:
         CannotGenerate: the service or an attacker did not start.
     """
+    host = outer_address()
     with (
-        started("service.cli", "serve", "--port", "0") as server,
-        socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listening,
+        started("service.cli", "serve", "--port", "0", settings=_EVERYWHERE) as server,
+        socket.create_server((host, 0), backlog=_BACKLOG) as listening,
         process(_sink, listening),
     ):
-        parts = urlsplit(server.address)
-        assert parts.hostname is not None
-        assert parts.port is not None
-        service, sink = (parts.hostname, parts.port), listening.getsockname()
+        port = urlsplit(server.address).port
+        assert port is not None
+        service, sink, neighbours = (host, port), listening.getsockname(), f"http://127.0.0.1:{port}"
 
         def figures(made: Callable[[], int] = lambda: 0) -> Figures:
             begin_s, before = time.monotonic(), made()
-            latencies = asyncio.run(_neighbour(server.address, clip, seconds))
+            latencies = asyncio.run(_neighbour(neighbours, clip, seconds))
             per_s = (made() - before) / (time.monotonic() - begin_s)
             return Figures(_percentile_ms(latencies, 0.5), _percentile_ms(latencies, 0.99), per_s)
 
@@ -285,7 +297,7 @@ def measure(seconds: float, repeat: int, attacks: Sequence[str], clip: Sequence[
             with attacking(name, address) as made:
                 return figures(made)
 
-        asyncio.run(_neighbour(server.address, clip, _WARM_UP_S))
+        asyncio.run(_neighbour(neighbours, clip, _WARM_UP_S))
         for name in attacks:
             yield Row(name, [Round(figures(), attacked(name, service), attacked(name, sink)) for _ in range(repeat)])
 
