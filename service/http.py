@@ -164,7 +164,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over; the WebSocket counts itself. Nothing of HTTP may be under way: it would hang on."""
-        if self.pipeline or self.flow.write_paused or not (self.cycle is None or self.cycle.response_complete):
+        if self.flow.write_paused or not (self.cycle is None or self.cycle.response_complete):
             self._refuse(BadUpgrade("An upgrade has to wait for the answers to what was asked before"))
             return
         self._is_over = True
