@@ -169,10 +169,12 @@ class RateLimited(BadRequest):
     code = "rate_limited"
     status = 429
     retryable = True
+    retry_after_ms = 1000
 
-    def __init__(self, message: str = "", *, retry_after_s: float = 1.0) -> None:
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after_ms = math.ceil(retry_after_s * 1000)
+        if retry_after_s is not None:
+            self.retry_after_ms = math.ceil(retry_after_s * 1000)
 
 
 class FrameRefused(BadRequest):
