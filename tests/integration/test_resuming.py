@@ -192,6 +192,31 @@ def test_an_upgrade_that_fails(live_server: LiveServer, face_jpeg: bytes) -> Non
     run(talk)
 
 
+def test_what_others_keep(face_jpeg: bytes) -> None:
+    """However many sessions another address breaks, what this one has kept can be gone on with."""
+
+    async def talk() -> None:
+        mine, other = ({"X-Forwarded-For": address} for address in (CALLER, "198.51.100.1"))
+        async with session(server, **mine) as (socket, started):
+            await ask(socket, face_jpeg)
+            socket.transport.abort()
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            for ended in range(1, 5):
+                while (
+                    f'timeconv_sessions_ended_total{{reason="disconnected"}} {ended}.0'
+                    not in (await http.get("/metrics")).text
+                ):
+                    pass
+                async with session(server, **other) as (socket, _):
+                    socket.transport.abort()
+        async with session(server, started["resume_token"], **mine) as (_, again):
+            assert (again["resumed"], again["next_seq"]) == (True, 1)
+
+    settings = Settings(port=0, workers=1, max_sessions=2, trusted_proxies="127.0.0.1", resume_grace_ms=60_000)
+    with serving(settings) as server:
+        run(talk)
+
+
 def test_another_key(face_jpeg: bytes) -> None:
     """A token that has leaked is of no use with another key: whose it is stays, and goes on after a break."""
     (key, line), (other, other_line) = new_key("whose"), new_key("thief")

@@ -196,6 +196,15 @@ class TestPredictions:
         with prediction_place(engine, caller(), slow):
             pass
 
+    def test_a_rate_that_was_changed(self) -> None:
+        """A key whose line has another rate now has that one."""
+        engine = engine_of()
+        with prediction_place(engine, caller(), key(max_frames_per_s=0.01)):
+            pass
+        with prediction_place(engine, caller(), key(max_frames_per_s=100.0)) as rate:
+            assert rate is not None
+            assert rate.wait_s(engine.clock()) == 0
+
     def test_too_fast_holds_no_place(self) -> None:
         """A call that is refused for its rate leaves nothing behind."""
         engine, slow = engine_of(), key(max_frames_per_s=0.5)
