@@ -14,7 +14,7 @@ TimeConvError
 │   ├── TooLarge               a REST body over its limit
 │   ├── HeaderTooLarge         a request's header, or what frames its body, over its limit
 │   ├── HandshakeTimeout       no whole request header in time
-│   ├── RateLimited            more small frames, or requests ahead of their answers, than a connection may send
+│   ├── RateLimited            more than a caller may send, or ask for at once; it may again after a moment
 │   ├── FrameRefused           one frame of a REST call is bad; says which
 │   ├── SlowReader             the client does not read its answers
 │   ├── ResumedElsewhere       another connection goes on with the session
