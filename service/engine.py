@@ -13,7 +13,7 @@ import cv2
 
 from service.access import Access, KeyRing, Tokens
 from service.drain import Drain
-from service.errors import AtCapacity, DeviceUnavailable, Overloaded
+from service.errors import AtCapacity, DeviceUnavailable, Overloaded, RateLimited, TooManySessions
 from service.inference.artifact import ModelStore
 from service.inference.device import Tuning, choose_device
 from service.inference.models import LoadedNetwork, Networks
@@ -21,7 +21,7 @@ from service.inference.runner import OnnxDetector
 from service.inference.scheduler import Scheduler
 from service.inference.workers import WorkerPool
 from service.inlet import Inlet
-from service.limits import NamedPlaces
+from service.limits import NamedPlaces, NamedRates
 from service.model_watch import ModelWatch
 from service.outbox import Outbox
 from service.places import Places
@@ -36,6 +36,8 @@ from service.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
+_KEYS_KEPT = 4096
+"""Keys whose rate over REST is remembered."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class Engine:
     address_places: NamedPlaces
     key_places: NamedPlaces
     predict_places: Places
+    address_predictions: NamedPlaces
+    key_predictions: NamedPlaces
+    key_frames: NamedRates
     watchdog: Watchdog
     drain: Drain
     model_watch: ModelWatch
@@ -197,11 +202,14 @@ async def open_engine(
             inlet=Inlet(asyncio.get_running_loop(), pool),
             sessions=sessions,
             access=access,
-            address_places=NamedPlaces("address"),
-            key_places=NamedPlaces("key"),
+            address_places=NamedPlaces(functools.partial(_too_many_sessions, "address")),
+            key_places=NamedPlaces(functools.partial(_too_many_sessions, "key")),
             resumption=resumption,
             session_places=Places(settings.max_sessions, _at_capacity),
             predict_places=Places(settings.max_waiting_predictions, _too_many_predictions),
+            address_predictions=NamedPlaces(functools.partial(_too_many_predictions_of, "address")),
+            key_predictions=NamedPlaces(functools.partial(_too_many_predictions_of, "key")),
+            key_frames=NamedRates(settings.max_frames_per_s, burst_s=1.0, kept=_KEYS_KEPT),
             watchdog=watchdog,
             drain=Drain(sessions, time_s=settings.drain_ms / 1000),
             model_watch=model_watch,
@@ -222,3 +230,11 @@ def _at_capacity(limit: int) -> AtCapacity:
 
 def _too_many_predictions(limit: int) -> Overloaded:
     return Overloaded(f"{limit} predictions are in work, which is as many as this service takes")
+
+
+def _too_many_sessions(whose: str, limit: int) -> TooManySessions:
+    return TooManySessions(f"{limit} sessions of this {whose} are connected, which is as many as it may have")
+
+
+def _too_many_predictions_of(whose: str, limit: int) -> RateLimited:
+    return RateLimited(f"{limit} predictions of this {whose} are in work, which is as many as it may have")

@@ -14,7 +14,7 @@ TimeConvError
 │   ├── TooLarge               a REST body over its limit
 │   ├── HeaderTooLarge         a request's header, or what frames its body, over its limit
 │   ├── HandshakeTimeout       no whole request header in time
-│   ├── RateLimited            more small frames, or requests ahead of their answers, than a connection may send
+│   ├── RateLimited            more than a caller may send, or ask for at once; it may again after a moment
 │   ├── FrameRefused           one frame of a REST call is bad; says which
 │   ├── SlowReader             the client does not read its answers
 │   ├── ResumedElsewhere       another connection goes on with the session
@@ -40,6 +40,7 @@ Each class owns its wire ``code``, WebSocket ``close_code`` (RFC 6455, section 7
 trying the same thing again may help; the code is the label in metrics too.
 """
 
+import math
 from typing import ClassVar
 
 _MOST_TOLD = 1000
@@ -53,7 +54,7 @@ class TimeConvError(Exception):
     close_code: ClassVar[int] = 1011
     status: int = 500
     retryable: ClassVar[bool] = False
-    retry_after_ms: ClassVar[int | None] = None
+    retry_after_ms: int | None = None
 
     @property
     def told(self) -> str:
@@ -159,12 +160,21 @@ class HandshakeTimeout(BadRequest):
 
 
 class RateLimited(BadRequest):
-    """A connection sends more small frames, or more requests ahead of their answers, than it may; another may come."""
+    """A caller sends more than it may at once; it may again after a moment.
+
+    On a connection, more small frames or requests ahead of their answers: another may come. Over REST, more frames a
+    second or more calls at once than its key or address has.
+    """
 
     code = "rate_limited"
     status = 429
     retryable = True
     retry_after_ms = 1000
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        if retry_after_s is not None:
+            self.retry_after_ms = math.ceil(retry_after_s * 1000)
 
 
 class FrameRefused(BadRequest):

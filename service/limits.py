@@ -1,11 +1,11 @@
 """Limits by rate, by name and by address. Used on the event loop only."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address
 
-from service.errors import TooManySessions
+from service.errors import TimeConvError
 
 _HOST_BITS_V6 = 64
 """Who has one IPv6 address has all that differ from it in these bits."""
@@ -31,10 +31,10 @@ class TokenBucket:
         self._level -= 1
         return True
 
-    def owe(self, now_s: float) -> None:
-        """Take one whether there is one or not; `wait_s` says what that costs."""
+    def owe(self, now_s: float, count: int = 1) -> None:
+        """Take so many whether there are any or not; `wait_s` says what that costs."""
         self._fill(now_s)
-        self._level -= 1
+        self._level -= count
 
     def rest(self, now_s: float, seconds: float) -> None:
         """Let there be none for so long."""
@@ -59,15 +59,15 @@ class NamedRates:
         self._per_s = per_s
         self._burst_s = burst_s
         self._kept = kept
-        self._buckets: dict[str, TokenBucket] = {}
+        self._buckets: dict[Hashable, TokenBucket] = {}
 
     def __len__(self) -> int:
         """Names that are kept."""
         return len(self._buckets)
 
-    def of(self, name: str, now_s: float) -> TokenBucket:
-        """The bucket of ``name``, full if it is new."""
-        bucket = self._buckets.pop(name, None) or TokenBucket(self._per_s, now_s, burst_s=self._burst_s)
+    def of(self, name: Hashable, now_s: float, per_s: float | None = None) -> TokenBucket:
+        """The bucket of ``name``, full if it is new; ``per_s`` if its rate is its own."""
+        bucket = self._buckets.pop(name, None) or TokenBucket(per_s or self._per_s, now_s, burst_s=self._burst_s)
         self._buckets[name] = bucket  # At the end: a dict is in the order of its insertions.
         if len(self._buckets) > self._kept:
             del self._buckets[next(iter(self._buckets))]
@@ -77,9 +77,9 @@ class NamedRates:
 class NamedPlaces:
     """How many places each name holds; a name that holds none takes no memory."""
 
-    def __init__(self, what: str) -> None:
-        """``what`` a name is of, for the message of the one who finds no place."""
-        self._what = what
+    def __init__(self, full: Callable[[int], TimeConvError]) -> None:
+        """``full(limit)`` is the error of a caller who finds none free."""
+        self._full = full
         self._taken: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -91,13 +91,11 @@ class NamedPlaces:
         """Hold one of the ``limit`` places of ``name``.
 
         Raises:
-            TooManySessions: all are taken.
+            TimeConvError: all are taken.
         """
         if self._taken[name] >= limit:
             self._forget(name)
-            raise TooManySessions(
-                f"{limit} sessions of this {self._what} are connected, which is as many as it may have"
-            )
+            raise self._full(limit)
         self._taken[name] += 1
         try:
             yield

@@ -1,8 +1,11 @@
-"""Sessions whose connection broke, kept for a moment so that their clients can go on with them."""
+"""Sessions that can be gone on with once their connection broke, kept for a moment so that their clients can do it."""
 
 import asyncio
 import secrets
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from service.session import Session
@@ -17,20 +20,34 @@ class Holder(Protocol):
         ...
 
     def give_up(self) -> None:
-        """End at once: the session is closed when this returns, since another connection goes on with it."""
+        """End at once: when this returns the session is closed and its places are free; another goes on with it."""
         ...
 
 
-CallLater = Callable[[float, Callable[..., Any], str], asyncio.TimerHandle]
+@dataclass(eq=False, slots=True)
+class _Resumable:
+    """A session that has a holder, or waits for one until the timer goes off, or is in an upgrade's hands."""
+
+    session: Session
+    owner: Hashable
+    party: Hashable
+    tokens: list[str]
+    holder: Holder | None
+    timer: asyncio.TimerHandle | None = None
+
+
+CallLater = Callable[[float, Callable[..., Any], Any], asyncio.TimerHandle]
 
 
 class Resumption:
-    """Who may go on with which session: whoever shows its token, once.
+    """Who may go on with which session: whoever of its owner's shows its token.
 
-    A token names one session for as long as its connection lasts, and after a break for a grace; taking the session up
-    uses it up. So of two connections that show the same token only the first gets the session, and one that shows the
-    token of a session that is still connected (to a half-open socket, say) takes it from there. Kept are as many as
-    ``most_kept``; the one that broke first makes room. Used on the event loop only.
+    The newest wins: who shows the token of a session that is connected (to a half-open socket, say) takes it from
+    there. A connection gets a token of its own, and the one that it showed stays good until its client is `heard`:
+    it may be gone before it reads the new one. So a session has two tokens at most, and one holder.
+
+    Kept are as many as ``most_kept``; of the party that keeps most the one that broke first makes room, so that nobody
+    drops what others keep by breaking much. Used on the event loop only.
     """
 
     def __init__(self, *, grace_s: float, most_kept: int, call_later: CallLater) -> None:
@@ -38,46 +55,94 @@ class Resumption:
         self._grace_s = grace_s
         self._most_kept = most_kept
         self._call_later = call_later
-        self._held: dict[str, tuple[Holder, Hashable]] = {}
-        self._kept: dict[str, tuple[Session, Hashable, asyncio.TimerHandle]] = {}
+        self._by_token: dict[str, _Resumable] = {}
+        self._by_holder: dict[Holder, _Resumable] = {}
+        self._kept: dict[_Resumable, None] = {}  # As they broke: a dict is in the order of its insertions.
 
     @property
     def kept(self) -> int:
         """Sessions without a connection."""
         return len(self._kept)
 
-    def hold(self, holder: Holder, owner: Hashable) -> str:
-        """A token for a session that is connected; only ``owner`` may go on with it."""
+    def hold(self, holder: Holder, owner: Hashable, *, party: Hashable, shown: str | None = None) -> str:
+        """A token for a session that is connected; only ``owner`` may go on with it.
+
+        ``party``: with whom it shares the room for what is kept. ``shown``: the token by which it was taken.
+        """
         token = secrets.token_urlsafe(32)
-        self._held[token] = holder, owner
+        tokens = [token] if shown is None else [token, shown]
+        entry = self._by_holder[holder] = _Resumable(holder.session, owner, party, tokens, holder)
+        self._by_token.update(dict.fromkeys(tokens, entry))
         return token
 
-    def release(self, token: str | None) -> None:
-        """The session has ended: its token is worth nothing."""
-        if token is not None:
-            self._held.pop(token, None)
+    def heard(self, holder: Holder) -> None:
+        """The client of a holder goes on, so it has its own token: the one it showed is worth nothing."""
+        if (entry := self._by_holder.get(holder)) is not None:
+            for shown in entry.tokens[1:]:
+                del self._by_token[shown]
+            del entry.tokens[1:]
 
-    def keep(self, token: str | None) -> None:
+    def release(self, holder: Holder) -> None:
+        """The session has ended: its tokens are worth nothing."""
+        if (entry := self._by_holder.pop(holder, None)) is not None:
+            self._forget(entry)
+
+    def keep(self, holder: Holder) -> None:
         """The connection of the session broke, and the session is closed; nothing if another connection took it."""
-        if token is None or token not in self._held:
+        if (entry := self._by_holder.pop(holder, None)) is not None:
+            entry.holder = None
+            self._keep(entry)
+
+    @contextmanager
+    def claimed(self, token: str | None, owner: Hashable) -> Iterator[None]:
+        """Have the holder of the token's session give it up, and its places; keep it if nobody has taken it by the end.
+
+        Nothing happens for a token that is not the owner's.
+        """
+        if token is None or self._recall(token, owner) is None:
+            yield
             return
-        holder, owner = self._held.pop(token)
-        if len(self._kept) >= self._most_kept:
-            self._drop(next(iter(self._kept)))
-        self._kept[token] = holder.session, owner, self._call_later(self._grace_s, self._drop, token)
+        try:
+            yield
+        finally:
+            entry = self._by_token.get(token)
+            if entry is not None and entry.holder is None and entry not in self._kept:
+                self._keep(entry)
 
     def take(self, token: str, owner: Hashable) -> Session | None:
         """The session of the token, closed, to be gone on with; None if there is none, no more, or another's."""
-        if token in self._held and self._held[token][1] == owner:
-            holder, _ = self._held.pop(token)
-            holder.give_up()
-            return holder.session
-        if token in self._kept and self._kept[token][1] == owner:
-            return self._drop(token)
-        return None
+        entry = self._recall(token, owner)
+        if entry is None:
+            return None
+        self._forget(entry)
+        return entry.session
 
-    def _drop(self, token: str) -> Session | None:
-        session, _, timer = self._kept.pop(token, (None, None, None))
-        if timer is not None:
-            timer.cancel()
-        return session
+    def _recall(self, token: str, owner: Hashable) -> _Resumable | None:
+        """Take a session out of its holder's hands, or from where it is kept."""
+        entry = self._by_token.get(token)
+        if entry is None or entry.owner != owner:
+            return None
+        if (holder := entry.holder) is not None:
+            entry.holder = None
+            del self._by_holder[holder]  # First: who gives up releases what it holds.
+            holder.give_up()
+        self._stop_keeping(entry)
+        return entry
+
+    def _keep(self, entry: _Resumable) -> None:
+        self._kept[entry] = None
+        entry.timer = self._call_later(self._grace_s, self._forget, entry)
+        if len(self._kept) > self._most_kept:
+            ((most, _),) = Counter(kept.party for kept in self._kept).most_common(1)
+            self._forget(next(kept for kept in self._kept if kept.party == most))
+
+    def _stop_keeping(self, entry: _Resumable) -> None:
+        self._kept.pop(entry, None)
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+
+    def _forget(self, entry: _Resumable) -> None:
+        self._stop_keeping(entry)
+        for token in entry.tokens:
+            del self._by_token[token]

@@ -155,6 +155,12 @@ class Settings(BaseSettings):
     )
     max_waiting_windows: int = Field(1024, ge=1, le=100_000, description="Windows waiting; more are `overloaded`.")
     max_waiting_predictions: int = Field(64, ge=1, le=10_000, description="REST calls in work; more get 503.")
+    max_waiting_predictions_per_caller: int = Field(
+        16,
+        ge=1,
+        le=10_000,
+        description="The same of one key, and of one address (IPv6: /64) but loopback; more get 429.",
+    )
     predict_timeout_ms: int = Field(5000, ge=10, le=60_000, description="A REST call that takes longer gets 504.")
     gap_reset_ms: int = Field(1000, ge=50, le=60_000, description="A longer gap between frames empties the window.")
     blocked_timeout_ms: int = Field(

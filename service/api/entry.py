@@ -1,7 +1,7 @@
 """The door of ``/v1/*``: from which site, with whose key, and whether there is a place."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from service.access import ApiKey
 from service.engine import Engine
-from service.errors import OriginRefused
-from service.limits import origin_of
+from service.errors import OriginRefused, RateLimited
+from service.limits import NamedPlaces, TokenBucket, origin_of
 from service.protocol import AUTH_PREFIX
 
 PATHS_FOR_OTHER_SITES = frozenset({"/v1/tokens", "/v1/predict"})
@@ -30,12 +30,12 @@ RESPONSES: dict[int | str, dict[str, str]] = {
 
 
 def admit(request: Request, given: Credentials) -> None:
-    """Let a request in.
+    """Let a request in; its key is then in its state.
 
     Raises:
         OriginRefused, Unauthorized: see `key_of`.
     """
-    key_of(request, None if given is None else given.credentials)
+    request.state.key = key_of(request, None if given is None else given.credentials)
 
 
 def key_of(connection: HTTPConnection, credential: str | None) -> ApiKey:
@@ -77,23 +77,67 @@ def token_offered(connection: HTTPConnection) -> str | None:
     return next((name[len(AUTH_PREFIX) :] for name in offered if name.startswith(AUTH_PREFIX)), None)
 
 
+def address_of(connection: HTTPConnection) -> str | None:
+    """Whom a connection counts for by its address, which is what a trusted proxy says it is; see `origin_of`."""
+    return None if connection.client is None else origin_of(connection.client.host)
+
+
 @contextmanager
-def session_place(engine: Engine, connection: HTTPConnection, key: ApiKey) -> Iterator[None]:
+def session_place(
+    engine: Engine, connection: HTTPConnection, key: ApiKey, resume_token: str | None = None
+) -> Iterator[None]:
     """Hold a session's place: of its key, of its address, and of all there are.
+
+    Who shows the ``resume_token`` of a session that is connected ends that connection and finds its places free.
 
     Raises:
         TooManySessions, AtCapacity: there is none.
         Unavailable: the service is stopping.
     """
     engine.drain.admit()
-    origin = origin_of(connection.client.host) if connection.client is not None else None
-    with ExitStack() as places:
-        if key.max_sessions is not None:
-            places.enter_context(engine.key_places.place(key.name, key.max_sessions))
-        if origin is not None:
-            places.enter_context(engine.address_places.place(origin, engine.settings.max_sessions_per_address))
-        places.enter_context(engine.session_places.place())
+    with (
+        engine.resumption.claimed(resume_token, key),
+        _place(engine.key_places, key.name, key.max_sessions),
+        _place(engine.address_places, address_of(connection), engine.settings.max_sessions_per_address),
+        engine.session_places.place(),
+    ):
         yield
+
+
+@contextmanager
+def prediction_place(engine: Engine, connection: HTTPConnection, key: ApiKey) -> Iterator[TokenBucket | None]:
+    """Hold a REST call's place: of its key, of its address, and of all there are.
+
+    Gives the bucket of the key's frames, of which the first is taken; None if the key has no rate of its own.
+
+    Raises:
+        RateLimited: the key or the address has as many calls in work as it may, or the key's frames come too fast.
+        Overloaded: there is no place.
+    """
+    limit = engine.settings.max_waiting_predictions_per_caller
+    with (
+        _place(engine.key_predictions, key.name or None, limit),
+        _place(engine.address_predictions, address_of(connection), limit),
+        engine.predict_places.place(),
+    ):
+        yield _frames_of(engine, key)
+
+
+def _place(places: NamedPlaces, name: str | None, limit: int | None) -> AbstractContextManager[None]:
+    """A place of a name; nothing where there is no name or limit."""
+    return nullcontext() if name is None or limit is None else places.place(name, limit)
+
+
+def _frames_of(engine: Engine, key: ApiKey) -> TokenBucket | None:
+    if key.max_frames_per_s is None:
+        return None
+    now_s = engine.clock()
+    frames = engine.key_frames.of(key, now_s, key.max_frames_per_s)  # By its limits too, which may change.
+    if not frames.take(now_s):
+        raise RateLimited(
+            f"This key may send {key.max_frames_per_s:g} frames a second", retry_after_s=frames.wait_s(now_s)
+        )
+    return frames
 
 
 class _Cors(CORSMiddleware):

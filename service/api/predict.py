@@ -14,6 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from service import protocol
+from service.api.entry import prediction_place
 from service.engine import Engine
 from service.errors import BadBody, ClientGone, TimedOut, TooLarge
 from service.inference.models import LoadedNetwork
@@ -62,6 +63,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     413: {"description": "Too many bytes or pixels"},
     422: {"description": "A bad option, body or picture (`index` says which)"},
+    429: {"description": "Too many calls of this key or address, or frames of this key; try again after `Retry-After`"},
     503: {"description": "Overloaded; try again after `Retry-After`"},
     504: {"description": "No answer within the deadline"},
 }
@@ -87,9 +89,11 @@ async def predict(request: Request) -> Response:
     timeout_ms = engine.settings.predict_timeout_ms
     try:
         # The deadline is for the upload too, or a few slow ones would hold all places.
-        with engine.predict_places.place():
+        with prediction_place(engine, request, request.state.key) as rate:
             async with asyncio.timeout(timeout_ms / 1000):
                 frames = await _frames(request, engine.settings.max_frame_bytes)
+                if rate is not None:
+                    rate.owe(engine.clock(), len(frames) - 1)  # The first was taken with the place.
                 network = await engine.network(options.model)
                 message = await _answer(engine, frames, options, network)
     except TimeoutError as error:

@@ -12,7 +12,7 @@ from msgspec import UNSET, structs
 
 from service import protocol
 from service.access import ApiKey
-from service.api.entry import bearer, key_of, session_place, token_offered
+from service.api.entry import address_of, bearer, key_of, session_place, token_offered
 from service.api.problems import problem
 from service.engine import Engine
 from service.errors import BadOption, GoingAway, NoSuchStream, ResumedElsewhere, TimeConvError
@@ -37,12 +37,13 @@ async def stream(websocket: WebSocket) -> None:
         with ExitStack() as places:
             try:
                 key = key_of(websocket, bearer(websocket) or token_offered(websocket))
-                places.enter_context(session_place(engine, websocket, key))
+                resume_token = protocol.resume_token(websocket.scope["subprotocols"])
+                places.enter_context(session_place(engine, websocket, key, resume_token))
             except TimeConvError as error:
                 engine.metrics.refused(error.code)
                 await websocket.send_denial_response(problem(error))
             else:
-                await _accepted(engine, websocket, key)
+                await _accepted(engine, websocket, key, places)
     except WebSocketDisconnect:
         log.debug("A client went away during the opening")
 
@@ -55,7 +56,7 @@ async def elsewhere(websocket: WebSocket) -> None:
     await websocket.send_denial_response(problem(error))
 
 
-async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey) -> None:
+async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey, places: ExitStack) -> None:
     """Accept the upgrade and converse. Bad options are said after it: before it a browser sees nothing."""
     offered = websocket.scope["subprotocols"]
     await websocket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
@@ -71,7 +72,7 @@ async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey) -> None:
         _refuse(engine, websocket, TimeConvError("The service failed to open this session"))
         return
     before = _before(engine, websocket, key)
-    connection = StreamConnection(engine, websocket, options, network, key, before)
+    connection = StreamConnection(engine, websocket, options, network, key, places, before)
     del network  # The session may go over to another, and then this one is to be unloaded.
     with engine.sessions.connected(connection):
         await connection.run()
@@ -121,11 +122,13 @@ class StreamConnection:
         options: Options,
         network: LoadedNetwork,
         key: ApiKey,
+        places: ExitStack,
         before: Session | None,
     ) -> None:
-        """Nothing is sent before `run`. ``before``: the session to go on with."""
+        """Nothing is sent before `run`. ``places``: those it holds. ``before``: the session to go on with."""
         now_s = engine.clock()
         self.key = key
+        self._places = places
         self._texts = TokenBucket(engine.settings.max_texts_per_s, now_s)
         self._pause: asyncio.TimerHandle | None = None
         self._engine = engine
@@ -141,6 +144,7 @@ class StreamConnection:
         self._reason = "disconnected"
         self._asked_for = self._spec(options)
         self._resumed = before is not None
+        self._shown = protocol.resume_token(websocket.scope["subprotocols"]) if self._resumed else None
         self._token: str | None = None
         self.session = Session(
             secrets.token_urlsafe(12) if before is None else before.identity,
@@ -162,10 +166,11 @@ class StreamConnection:
         _end(self._link, error)
 
     def give_up(self) -> None:
-        """End, since another connection goes on with the session; frames in flight are abandoned now."""
+        """End, since another connection goes on with the session, in our places; frames in flight are abandoned now."""
         self._finished = True
         self.expel(ResumedElsewhere("Another connection goes on with this session"))
         self._close()
+        self._places.close()
 
     def renew(self) -> None:
         """Go over to the version that has taken over from the session's."""
@@ -189,7 +194,9 @@ class StreamConnection:
     async def run(self) -> None:
         """Converse until one side ends it, then leave nothing behind."""
         try:
-            self._token = self._engine.resumption.hold(self, self.key)
+            self._token = self._engine.resumption.hold(
+                self, self.key, party=self.key.name or address_of(self._websocket), shown=self._shown
+            )
             self._notices.append(self._started())
             self._link.attach(self)
             self._wake()
@@ -208,7 +215,7 @@ class StreamConnection:
         if self._pause is not None:
             self._pause.cancel()
         self._close()
-        self._engine.resumption.keep(self._token)
+        self._engine.resumption.keep(self)
         self._engine.metrics.session_ended(self._reason)
         log.info(
             "Session ended",
@@ -229,7 +236,7 @@ class StreamConnection:
     def _ends(self, reason: str) -> None:
         """The session ends for this reason, and is not kept; unless there is one, its connection broke."""
         self._reason = reason
-        self._engine.resumption.release(self._token)
+        self._engine.resumption.release(self)
 
     # Calls of the connection
 
@@ -238,6 +245,9 @@ class StreamConnection:
         try:
             if self._finished:
                 return True
+            if self._shown is not None:
+                self._engine.resumption.heard(self)
+                self._shown = None
             if isinstance(message, str):
                 self._text(message)
                 self._texts.owe(now_s := self._engine.clock())

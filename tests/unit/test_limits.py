@@ -57,6 +57,19 @@ def test_rates_of_each_name() -> None:
     assert rates.of("b", 0.0).take(0.0)
 
 
+def test_a_name_with_a_rate_of_its_own() -> None:
+    """Its own rate is in the place of the common one."""
+    bucket = NamedRates(1, burst_s=1, kept=2).of("a", 0.0, 3)
+    assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_many_at_once() -> None:
+    """What is owed for many is waited for as what is owed one by one."""
+    bucket = TokenBucket(2, 0.0)
+    bucket.owe(0.0, 5)
+    assert bucket.wait_s(0.0) == 2.0
+
+
 def test_what_is_owed_is_waited_for() -> None:
     """Who takes more than there is waits for all of it."""
     bucket = TokenBucket(2, 0.0)
@@ -70,7 +83,7 @@ def test_what_is_owed_is_waited_for() -> None:
 
 def test_places_of_each_name() -> None:
     """Each name has its own places, which come back, and a name without one is forgotten."""
-    places = NamedPlaces("key")
+    places = NamedPlaces(lambda limit: TooManySessions(f"{limit} sessions of this key"))
     with ExitStack() as held:
         for name in ("a", "a", "b"):
             held.enter_context(places.place(name, 2))
@@ -84,7 +97,7 @@ def test_places_of_each_name() -> None:
 
 def test_a_name_without_any_place_is_forgotten() -> None:
     """A refusal leaves nothing behind."""
-    places = NamedPlaces("key")
+    places = NamedPlaces(lambda limit: TooManySessions(f"{limit} sessions of this key"))
     with pytest.raises(TooManySessions):
         places.place("a", 0).__enter__()
     assert len(places) == 0

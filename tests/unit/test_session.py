@@ -725,6 +725,19 @@ class TestGoingOn:
         assert isinstance(prediction, Prediction)
         assert (prediction.seq, prediction.faces[0].id) == (5, 1)
 
+    def test_age(self) -> None:
+        """The session is as old as it was: a break does not make it last longer."""
+        before = Desk()
+        before.clock.advance(60.0)
+        assert before.gone_on_with().session.started_s == before.session.started_s == before.clock() - 60.0
+
+    def test_rate(self) -> None:
+        """What it has sent too much is owed after a break too: no burst comes with each new connection."""
+        before = Desk(freshness="every", frames_per_s=2)
+        before.receive(*[b"face"] * 4, after_s=0.0)
+        after = before.gone_on_with(frames_per_s=2)
+        assert after.session.pause_s == before.session.pause_s == 1.5
+
     def test_abandoned(self) -> None:
         """What was open is abandoned before, and an answer that comes late reaches nobody."""
         before = Desk(freshness="every")

@@ -203,7 +203,7 @@ def test_unit_in_the_name(name: str) -> None:
     """A number is a count, a port, or has its unit in its name."""
     counts = {"port", "workers", "max_sessions", "max_frame_pixels", "max_batch", "max_waiting_windows"}
     counts |= {"max_sessions_per_address", "max_connections", "max_connections_per_address"}
-    counts |= {"max_waiting_predictions", "detect_every_frames"}
+    counts |= {"max_waiting_predictions", "max_waiting_predictions_per_caller", "detect_every_frames"}
     assert name.endswith(("_ms", "_bytes", "_mb", "_per_s", "_port")) or name in counts
 
 
