@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from timeconv_client import (
 )
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60
 JPEG = {"Content-Type": "image/jpeg"}
 SESSIONS = 12
 
@@ -82,9 +84,12 @@ def launched(*code: str, **settings: str) -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen(  # noqa: S603 - our own command
         command, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
     ) as process:
+        end = threading.Timer(PATIENCE_S, process.kill)  # Of who waits for a line that does not come.
+        end.start()
         try:
             yield process
         finally:
+            end.cancel()
             process.kill()
 
 
