@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 
 from service.access import Access, KeyRing, Tokens
+from service.aside import Aside
 from service.drain import Drain
 from service.errors import AtCapacity, DeviceUnavailable, Overloaded, RateLimited, TooManySessions
 from service.inference.artifact import ModelStore
@@ -35,7 +36,8 @@ from service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 1.0
+"""How long stopping waits for what workers are at, which nobody waits for any more."""
 _KEYS_KEPT = 4096
 """Keys whose rate over REST is remembered."""
 
@@ -63,6 +65,8 @@ class Engine:
     watchdog: Watchdog
     drain: Drain
     model_watch: ModelWatch
+    loading: Aside
+    reading: Aside
     clock: Callable[[], float]
 
     @property
@@ -81,7 +85,7 @@ class Engine:
         if not spec:
             return self.default
         loaded = self.networks.ready(spec)
-        return loaded if loaded is not None else await asyncio.to_thread(self.networks.load, spec)
+        return loaded if loaded is not None else await self.loading.run(self.networks.load, spec)
 
 
 def open_detector(settings: Settings, store: ModelStore) -> Detector:
@@ -162,7 +166,9 @@ async def open_engine(
         close_lane=pool.close_lane,
         default=settings.model,
     )
-    await asyncio.to_thread(networks.load, settings.model)
+    # However many ask at once, networks are loaded on one thread, and the store is listed on another one.
+    loading, reading = Aside("loading"), Aside("reading")
+    await loading.run(networks.load, settings.model)
     sessions = Sessions(
         blocked_timeout_s=settings.blocked_timeout_ms / 1000,
         idle_timeout_s=settings.idle_timeout_ms / 1000,
@@ -186,7 +192,7 @@ async def open_engine(
         clock=clock,
     )
     watchdog = Watchdog(pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process)
-    model_watch = ModelWatch(networks, sessions, metrics)
+    model_watch = ModelWatch(networks, sessions, metrics, loading)
     pool.start()
     watching = [
         asyncio.create_task(watchdog.run()),
@@ -213,6 +219,8 @@ async def open_engine(
             watchdog=watchdog,
             drain=Drain(sessions, time_s=settings.drain_ms / 1000),
             model_watch=model_watch,
+            loading=loading,
+            reading=reading,
             clock=clock,
         )
     finally:
@@ -220,7 +228,7 @@ async def open_engine(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        if not await asyncio.to_thread(pool.close, CLOSE_TIMEOUT_S):
+        if not await Aside("closing").run(pool.close, CLOSE_TIMEOUT_S):
             log.error("A worker did not end within %g s", CLOSE_TIMEOUT_S)
 
 

@@ -121,3 +121,13 @@ def origin_of(address: str) -> str | None:
     if isinstance(ip, IPv6Address):
         return str(IPv6Address(int(ip) >> _HOST_BITS_V6 << _HOST_BITS_V6))
     return str(ip)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's alone, whatever name servers say."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

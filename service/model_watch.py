@@ -5,6 +5,7 @@ import contextlib
 import logging
 from typing import Protocol
 
+from service.aside import Aside
 from service.errors import TimeConvError
 from service.inference.artifact import Stamp
 from service.inference.models import LoadedNetwork
@@ -55,15 +56,14 @@ class ModelWatch:
     between two frames; frames received before are answered by the old one, which is unloaded once nobody uses it.
     """
 
-    def __init__(self, networks: Renewable, sessions: Sessions, observer: SwapObserver) -> None:
-        """Nothing is looked at before `check`."""
+    def __init__(self, networks: Renewable, sessions: Sessions, observer: SwapObserver, loading: Aside) -> None:
+        """Nothing is looked at before `check`; ``loading`` is where networks are loaded, one after the other."""
         self._networks = networks
         self._sessions = sessions
         self._observer = observer
         self._seen: dict[str, Stamp] = {}
         self._done: dict[str, Stamp] = {}
-        # However many ask at once, one thread of those that the event loop has to spare is taken.
-        self._loading = asyncio.Lock()
+        self._loading = loading
 
     async def run(self, interval_s: float) -> None:
         """Look every ``interval_s``, for ever; with 0 never look, but unload what has come out of use."""
@@ -77,14 +77,13 @@ class ModelWatch:
 
     async def check(self) -> None:
         """Look once. Models are read and warmed beside the event loop; sessions then go over on it."""
-        async with self._loading:
-            await asyncio.to_thread(self._look)
+        await self._loading.run(self._look)
         await self.tidy()
 
     async def tidy(self) -> None:
         """Have sessions go over that have not yet, and unload what nobody uses any more."""
         self._hand_over()
-        await asyncio.to_thread(self._networks.unload)
+        await self._loading.run(self._networks.unload)
 
     async def load(self, spec: str) -> tuple[LoadedNetwork | None, LoadedNetwork]:
         """Have the newest version serve a name now, or load a ``name@version``: what served before, and what does.
@@ -92,8 +91,7 @@ class ModelWatch:
         Raises:
             TimeConvError: as `Networks.load`; what served before goes on to.
         """
-        async with self._loading:
-            swap = await asyncio.to_thread(self._swap, spec)
+        swap = await self._loading.run(self._swap, spec)
         self._hand_over()
         return swap
 

@@ -4,32 +4,38 @@ import asyncio
 import contextlib
 import functools
 import gc
-import ipaddress
 import logging
 import os
 import signal
 import socket
 import ssl
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import cast
 
 import uvicorn
 
-from service.api.entry import listed
 from service.app import create_ops_app, open_app
 from service.engine import Engine
 from service.errors import BadConfiguration, Unavailable
 from service.gate import Gate
 from service.http import Front
+from service.limits import is_loopback
 from service.protocol import TIMESTAMP_BYTES
-from service.settings import Settings
+from service.settings import Settings, listed
 from service.websocket import WebSocketProtocol
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
-_SHUTDOWN_S = 5
+_SHUTDOWN_S = 4
+"""How long requests under way get once sessions are gone: with `CLOSE_TIMEOUT_S`, the 6 s of docs/configuration.md."""
+_LEAVE_S = 0.3
+"""For threads whose work is done to be gone."""
+_OPS_CONNECTIONS = 64
+"""At once on the port for operations: whoever watches a service needs a few."""
 _OTHER_FILES = 256
 """Open files beside the connections' sockets: libraries, models, connections on their way out."""
 
@@ -45,6 +51,7 @@ def run(settings: Settings) -> None:
         allow_files(settings.max_connections + _OTHER_FILES)
     with listen(settings) as listening, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signalled(settings, listening))
+    _leave()
 
 
 def check_entry(settings: Settings) -> None:
@@ -62,7 +69,7 @@ def check_entry(settings: Settings) -> None:
         except OSError as error:
             reason = error.strerror or error.reason if isinstance(error, ssl.SSLError) else error.strerror
             raise BadConfiguration(f"No TLS with {settings.tls_cert} and {settings.tls_key}: {reason}") from error
-    if _is_loopback(settings.host) or settings.keys_file is not None or settings.keys.get_secret_value():
+    if is_loopback(settings.host) or settings.keys_file is not None or settings.keys.get_secret_value():
         return
     if not settings.allow_anyone:
         raise BadConfiguration(
@@ -128,7 +135,7 @@ async def serve(
         log.warning(
             "max_connections is %d, so there cannot be %d sessions", settings.max_connections, settings.max_sessions
         )
-    async with open_app(settings, exit_process=exit_process) as app, _operations(app.state.engine):
+    async with open_app(settings, exit_process=exit_process) as app, _operations(app.state.engine) as close_operations:
         on_open(app.state.engine)
         metrics = app.state.engine.metrics
         gate = Gate(settings, refused=metrics.refused)
@@ -148,6 +155,7 @@ async def serve(
         stopping.cancel()
         if not serving.done():  # uvicorn closes every socket at once, with 1012 and nothing said.
             await app.state.engine.drain.run(hurry or asyncio.Event())
+        close_operations()  # Both at once, for each may have to wait for its clients.
         server.should_exit = True
         await serving
 
@@ -187,11 +195,13 @@ class _Server(uvicorn.Server):
 
 
 async def _serve_until_signalled(settings: Settings, listening: socket.socket) -> None:
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def signalled() -> None:
-        """The first signal stops the service in order, a second one at once."""
+        """The first signal stops the service in order, a second one at once; so does any before it serves."""
+        if not ready.is_set():
+            serving.cancel()
         (hurry if stop.is_set() else stop).set()
 
     if sys.platform == "win32":
@@ -200,38 +210,66 @@ async def _serve_until_signalled(settings: Settings, listening: socket.socket) -
     else:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signalled)
-    await serve(settings, listening, stop, hurry=hurry, on_open=_reload_on_hangup)
+    serving = asyncio.create_task(
+        serve(settings, listening, stop, hurry=hurry, on_open=_reload_on_hangup, on_ready=ready.set)
+    )
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
     log.info("Stopped")
 
 
 @contextlib.asynccontextmanager
-async def _operations(engine: Engine) -> AsyncIterator[None]:
+async def _operations(engine: Engine) -> AsyncIterator[Callable[[], None]]:
     """Serve health and metrics on their own port, if they have one, for as long as the block lasts.
+
+    Yields what begins to close it; the end of the block waits for that.
 
     Raises:
         Unavailable: the address is taken or not ours.
     """
     settings = engine.settings
     if not settings.ops_port:
-        yield
+        yield lambda: None
         return
-    with listen(settings.model_copy(update={"host": settings.ops_host, "port": settings.ops_port})) as listening:
-        config = uvicorn.Config(
-            create_ops_app(engine),
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
-            proxy_headers=False,
-        )
-        server = _Server(config, handshake_timeout_s=settings.handshake_timeout_ms / 1000)
+    settings = settings.model_copy(
+        update={
+            "host": settings.ops_host,
+            "port": settings.ops_port,
+            "max_connections": _OPS_CONNECTIONS,
+            "trusted_proxies": "",
+            "tls_cert": None,
+            "tls_key": None,
+        }
+    )
+    with listen(settings) as listening:
+        gate = Gate(settings, refused=engine.metrics.refused)
+        config = uvicorn_config(create_ops_app(engine), settings, gate)
+        server = _Server(config, handshake_timeout_s=gate.handshake_timeout_s)
         serving = asyncio.create_task(server.serve([listening]))
-        try:
-            yield
-        finally:
+
+        def close() -> None:
             server.should_exit = True
+
+        try:
+            yield close
+        finally:
+            close()
             await serving
+
+
+def _leave() -> None:
+    """End the process here and now if a thread was left behind, within a model's load or a network's run.
+
+    The interpreter's own end takes away what such a thread still uses, and it could crash after all was in order.
+    """
+    deadline_s = time.monotonic() + _LEAVE_S
+    threads = [thread for thread in threading.enumerate() if thread.daemon]
+    for thread in threads:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    if left := [thread.name for thread in threads if thread.is_alive()]:
+        log.warning("Left behind while at work: %s", ", ".join(left))
+        logging.shutdown()
+        os._exit(0)
 
 
 def _reload_on_hangup(engine: Engine) -> None:
@@ -260,15 +298,6 @@ def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings, gate
         ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

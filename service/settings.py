@@ -5,11 +5,13 @@ import: the command line builds one ``Settings`` and hands it down.
 """
 
 import os
+import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "TIMECONV_"
@@ -19,6 +21,11 @@ MOST_WORKERS = 256
 
 SECRETS = frozenset({"keys", "token_secret"})
 """Settings whose values are shown to nobody."""
+
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 Precision = Literal["f32", "bf16", "int8"]
@@ -38,6 +45,18 @@ def usable_cores() -> int:
 def default_workers() -> int:
     """One worker per usable core."""
     return min(MOST_WORKERS, usable_cores())
+
+
+def listed(text: str) -> list[str]:
+    """The words of a setting, with commas between."""
+    return [word for item in text.split(",") if (word := item.strip().rstrip("/"))]
+
+
+def _is_origin(word: str) -> bool:
+    origin = _ORIGIN.fullmatch(word)
+    if origin is None or origin["port"] is None:
+        return origin is not None
+    return int(origin["port"]) <= 65_535 and origin["port"] != _DEFAULT_PORTS.get(origin["scheme"])
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -183,3 +202,26 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="Form of log lines on standard error.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, text: str) -> str:
+        """Take what browsers send as ``Origin`` (RFC 6454, 6.2) and nothing else: it would let nobody in, unnoticed."""
+        for word in listed(text):
+            if word != "*" and not _is_origin(word):
+                raise ValueError(
+                    f"{word} is no site as browsers name it: https://example.org, in lower case, without a path,"
+                    " with a port only if it is not the usual one"
+                )
+        return ",".join(listed(text))
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, text: str) -> str:
+        """Take addresses and networks, never ``*``: then every caller could choose the address it is counted under."""
+        for word in listed(text):
+            try:
+                ip_network(word)
+            except ValueError as error:
+                raise ValueError(f"{word} is neither an address nor a network such as 10.0.0.0/8 ({error})") from error
+        return ",".join(listed(text))

@@ -13,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 from service.access import ApiKey
 from service.engine import Engine
 from service.errors import OriginRefused, RateLimited
-from service.limits import NamedPlaces, TokenBucket, origin_of
+from service.limits import NamedPlaces, TokenBucket, is_loopback, origin_of
 from service.protocol import AUTH_PREFIX
+from service.settings import listed
 
 PATHS_FOR_OTHER_SITES = frozenset({"/v1/tokens", "/v1/predict"})
 """Where CORS lets allowed sites read answers; a WebSocket needs none."""
@@ -50,19 +51,39 @@ def key_of(connection: HTTPConnection, credential: str | None) -> ApiKey:
 
 
 def check_origin(connection: HTTPConnection) -> None:
-    """Refuse pages of other sites; who sends no ``Origin`` is not a browser.
+    """Refuse pages of other sites; who sends no ``Origin`` is not a browser, or is a page of the ``Host``.
+
+    Where no key is asked for and only this machine is let in, the host has to be this machine by its name: another name
+    may be a page's own, made to point here (DNS rebinding).
 
     Raises:
         OriginRefused: the site is neither our own nor allowed.
     """
-    origin = connection.headers.get("origin")
-    if origin is None or origin.partition("://")[2] == connection.headers.get("host"):
+    origin, host = (connection.headers.get(name) for name in ("origin", "host"))
+    engine = _engine(connection)
+    allowed = set(listed(engine.settings.allowed_origins))
+    if "*" in allowed:
         return
-    allowed = listed(_engine(connection).settings.allowed_origins)
-    if not {"*", origin} & set(allowed):
+    is_guarded = not engine.access.keys.is_open or engine.settings.allow_anyone
+    if not (host is None or is_guarded or _names_loopback(host) or host in {_host_of(site) for site in allowed}):
+        raise OriginRefused(
+            "Without keys this service answers to localhost and 127.0.0.1 only; sites of TIMECONV_ALLOWED_ORIGINS"
+            " are the exception"
+        )
+    if origin is not None and _host_of(origin) != host and origin not in allowed:
         raise OriginRefused(
             "Pages of this site may not use this service; TIMECONV_ALLOWED_ORIGINS lists those that may"
         )
+
+
+def _host_of(origin: str) -> str:
+    return origin.partition("://")[2]
+
+
+def _names_loopback(host: str) -> bool:
+    """Whether a ``Host`` header, with a port or without, is this machine's own name or address."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return is_loopback(name.lower())
 
 
 def bearer(connection: HTTPConnection) -> str | None:
@@ -159,11 +180,6 @@ def install(app: FastAPI, allowed_origins: str) -> None:
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
         )
-
-
-def listed(text: str) -> list[str]:
-    """The words of a setting, with commas between."""
-    return [word for item in text.split(",") if (word := item.strip().rstrip("/"))]
 
 
 def _engine(connection: HTTPConnection) -> Engine:

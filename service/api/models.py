@@ -1,6 +1,5 @@
 """``GET /v1/models``: what can be asked for; ``POST /v1/models/{name}/load``: take the newest version into use."""
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -22,7 +21,7 @@ async def models(request: Request) -> dict[str, Any]:
         "default": engine.default.lane,
         "models": [
             {**describe(artifact), "loaded": artifact.spec in loaded}
-            for artifact in await asyncio.to_thread(engine.networks.store.artifacts, "network")
+            for artifact in await engine.reading.run(engine.networks.store.artifacts, "network")
         ],
     }
 

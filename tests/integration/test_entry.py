@@ -90,6 +90,14 @@ def refusal(server: LiveServer, *subprotocols: str, **headers: str) -> tuple[int
     return response.status_code, json.loads(response.body or b"")
 
 
+def raw_upgrade(server: LiveServer, headers: dict[str, str]) -> tuple[int, str]:
+    """Status and code of an upgrade with headers that a client sets otherwise."""
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    response = httpx.get(f"{server.url}/v1/stream", headers={**upgrade, **key, **headers})
+    return response.status_code, response.json()["code"]
+
+
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/predict"), ("GET", "/v1/models"), ("POST", "/v1/tokens")])
 @pytest.mark.parametrize("authorization", [None, "Bearer", "Bearer tc_wrong", "Basic dXNlcjpwYXNz", "Bearer a.b", "x"])
 def test_rest_without_a_key(guarded: Guarded, method: str, path: str, authorization: str | None) -> None:
@@ -177,6 +185,39 @@ class TestSites:
         for origin in (guarded.server.url, FRIEND):
             headers = {"Authorization": f"Bearer {guarded.key}", "Origin": origin}
             assert upgrade(guarded.server, **headers)[0] == "session.started"
+
+    @pytest.mark.parametrize("host", ["evil.example:8542", "127.0.0.1.evil.example", "192.0.2.1", ""])
+    def test_a_name_made_to_point_here(self, live_server: LiveServer, host: str) -> None:
+        """Without keys a page whose own name leads to the loopback gets nothing, though host and origin agree."""
+        for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
+            assert raw_upgrade(live_server, headers) == (403, "origin_refused")
+            for method, path in (("POST", "/v1/tokens"), ("POST", "/v1/predict"), ("GET", "/v1/models")):
+                response = httpx.request(method, live_server.url + path, headers=headers)
+                assert (response.status_code, response.json()["code"]) == (403, "origin_refused")
+        assert httpx.get(f"{live_server.url}/healthz", headers={"Host": host}).status_code == HTTPStatus.OK
+
+    @pytest.mark.parametrize(
+        "host", ["localhost:8000", "LOCALHOST", "127.0.0.1", "127.1.2.3:80", "[::1]:8000", "[::1]"]
+    )
+    def test_this_machine_by_its_name(self, live_server: LiveServer, host: str) -> None:
+        """The loopback's names and addresses come in, with any port."""
+        assert httpx.get(f"{live_server.url}/v1/models", headers={"Host": host}).status_code == HTTPStatus.OK
+
+    def test_other_names_with_keys(self, guarded: Guarded) -> None:
+        """Where keys are asked for the host may be any, as behind a proxy."""
+        headers = {
+            "Authorization": f"Bearer {guarded.key}",
+            "Host": "service.example",
+            "Origin": "https://service.example",
+        }
+        assert httpx.get(f"{guarded.server.url}/v1/models", headers=headers).status_code == HTTPStatus.OK
+
+    def test_other_names_that_are_allowed(self) -> None:
+        """Without keys the host of an allowed site comes in; with `allow_anyone` each does."""
+        for settings in ({"allowed_origins": FRIEND}, {"allowed_origins": "*"}, {"allow_anyone": True}):
+            with serving(Settings.model_validate({"port": 0, "workers": 1, **settings})) as server:
+                headers = {"Host": FRIEND.partition("://")[2]}
+                assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == HTTPStatus.OK
 
     def test_a_friend_reads_answers(self, guarded: Guarded) -> None:
         """An allowed site may read tokens, predictions and errors, and ask beforehand; nothing else is open to it."""

@@ -6,7 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -87,3 +87,39 @@ def test_a_port_for_operations() -> None:
     assert list(found.values()) == [[404, 404, 404, 200, 200], [200, 200, 200, 404, 404]]
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{ops_port}/healthz")
+
+
+@pytest.fixture
+def ops_port() -> int:
+    """A port that is free."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def test_limits_of_the_port_for_operations(ops_port: int) -> None:
+    """Headers are bounded there too, in bytes and in time, and refusals are counted."""
+    settings = {"port": 0, "ops_port": ops_port, "workers": 1, "handshake_timeout_ms": 100, "max_header_bytes": 1024}
+    with serving(Settings.model_validate(settings)):
+        for sent, status in ((b"", b"408"), (b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 2000, b"431")):
+            with socket.create_connection(("127.0.0.1", ops_port), timeout=PATIENCE_S) as client:
+                client.sendall(sent)
+                assert client.recv(4096).startswith(b"HTTP/1.1 " + status)
+        text = httpx.get(f"http://127.0.0.1:{ops_port}/metrics").text
+    assert 'timeconv_refused_total{code="handshake_timeout"} 1.0' in text
+    assert 'timeconv_refused_total{code="header_too_large"} 1.0' in text
+
+
+def test_connections_to_the_port_for_operations(ops_port: int) -> None:
+    """There may be 64 of them, which are not of those that clients may have; one more gets 503."""
+    settings = {"port": 0, "ops_port": ops_port, "workers": 1, "max_connections": 1}
+    with ExitStack() as clients, serving(Settings.model_validate(settings)) as server:
+        opened = [
+            clients.enter_context(socket.create_connection(("127.0.0.1", ops_port), timeout=PATIENCE_S))
+            for _ in range(65)
+        ]
+        assert opened[-1].recv(4096).startswith(b"HTTP/1.1 503")
+        opened[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert opened[0].recv(4096).startswith(b"HTTP/1.1 200")
+        assert httpx.get(f"{server.url}/v1/models").status_code == 200

@@ -41,7 +41,7 @@ class RawClient:
         self.socket = socket.create_connection((url.host, url.port), timeout=PATIENCE_S)
         key = base64.b64encode(bytes(16)).decode()
         self.socket.sendall(
-            f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         self.heard = b""

@@ -12,7 +12,9 @@ from service.settings import Settings
 from tests.conftest import LiveServer, serving
 
 PATIENCE_S = 30
-BEGUN = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\n\xff\xd8"
+BEGUN = (
+    b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\n\xff\xd8"
+)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,10 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,8 @@ from timeconv_client import (
 )
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60
+JPEG = {"Content-Type": "image/jpeg"}
 SESSIONS = 12
 
 
@@ -50,20 +54,50 @@ class Process:
         self.process.send_signal(signal.SIGTERM)
 
 
+ENDLESS = "timeconv-mini-xception"
+WITH_AN_ENDLESS_LOAD = f"""
+import sys, threading
+from service import cli
+from service.inference import models
+opened = models.open_network
+def open_network(artifact, *args, **kwargs):
+    if artifact.manifest.name == "{ENDLESS}":
+        print("Loading without end", file=sys.stderr, flush=True)
+        threading.Event().wait()
+    return opened(artifact, *args, **kwargs)
+models.open_network = open_network
+cli.main()
+"""
+
+
+def line_with(process: "subprocess.Popen[str]", text: str) -> str:
+    """The next line of its log that holds a text."""
+    assert process.stderr is not None
+    return next(line for line in process.stderr if text in line)
+
+
 @contextmanager
-def started(**settings: str) -> Iterator[Process]:
-    """A service on a free port, with settings by variable; it is killed if the block does not end it."""
+def launched(*code: str, **settings: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command on a free port, with settings by variable; it is killed if the block does not end it."""
     environment = os.environ | {f"TIMECONV_{name.upper()}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0"]
+    command = [sys.executable, *(code or ("-m", "service.cli")), "serve", "--port", "0"]
     with subprocess.Popen(  # noqa: S603 - our own command
         command, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
     ) as process:
+        end = threading.Timer(PATIENCE_S, process.kill)  # Of who waits for a line that does not come.
+        end.start()
         try:
-            assert process.stderr is not None
-            ready = next(line for line in process.stderr if " Ready " in line)
-            yield Process(process, ready.rpartition("address=")[2].strip())
+            yield process
         finally:
+            end.cancel()
             process.kill()
+
+
+@contextmanager
+def started(*code: str, **settings: str) -> Iterator[Process]:
+    """The same once it is ready."""
+    with launched(*code, **settings) as process:
+        yield Process(process, line_with(process, " Ready ").rpartition("address=")[2].strip())
 
 
 @dataclass
@@ -207,3 +241,53 @@ def test_a_second_signal_cuts_it_short() -> None:
         error, code = asyncio.run(asyncio.wait_for(test(process), 60))
         assert process.process.wait(30) == 0
     assert (error["code"], error["retryable"], error["close_code"], code) == ("going_away", True, 1001, 1001)
+
+
+def test_a_load_that_does_not_end_is_left_behind(face_jpeg: bytes) -> None:
+    """Any client can have a model loaded, by WebSocket and by REST, and the exit waits for neither: 0."""
+
+    async def test(process: Process) -> None:
+        async with (
+            open_websocket(f"{process.ws}?model={ENDLESS}"),
+            httpx.AsyncClient(base_url=process.url, timeout=60) as http,
+        ):
+            await asyncio.to_thread(line_with, process.process, "Loading without end")
+            with pytest.raises(httpx.TimeoutException):  # A second one waits for the first.
+                await http.post(f"/v1/predict?model={ENDLESS}", content=face_jpeg, headers=JPEG, timeout=0.1)
+            process.signal()
+            process.signal()
+            await asyncio.to_thread(line_with, process.process, "Left behind while at work: loading")
+
+    with started("-c", WITH_AN_ENDLESS_LOAD, drain_ms="0", predict_timeout_ms="60000") as process:
+        asyncio.run(asyncio.wait_for(test(process), 60))
+        assert process.process.wait(30) == 0
+
+
+def test_stopped_while_it_starts() -> None:
+    """A signal that comes before the service is ready ends it, whatever its start waits for: 0."""
+    with launched("-c", WITH_AN_ENDLESS_LOAD, model=ENDLESS) as process:
+        line_with(process, "Loading without end")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_both_ports_close_at_once(face_jpeg: bytes) -> None:
+    """The port for operations does not begin to close only when the other one has waited for its slow clients."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        ops_port = free.getsockname()[1]
+    with started(ops_port=str(ops_port), drain_ms="0", predict_timeout_ms="60000") as process:
+        url = httpx.URL(process.url)
+        with socket.create_connection((url.host, url.port), timeout=30) as upload:
+            upload.sendall(
+                f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+                f"Content-Length: {len(face_jpeg)}\r\nExpect: 100-continue\r\n\r\n".encode()
+            )
+            assert upload.recv(4096).startswith(b"HTTP/1.1 100")
+            process.signal()
+            with contextlib.suppress(OSError):  # Refused, or reset as it closes.
+                while True:
+                    socket.create_connection(("127.0.0.1", ops_port), timeout=30).close()
+            upload.sendall(face_jpeg)
+            assert upload.recv(4096).startswith(b"HTTP/1.1 200")
+        assert process.process.wait(30) == 0

@@ -19,6 +19,7 @@ LAYERS: list[set[str]] = [
         "service.streaming",
         "service.access",
         "service.limits",
+        "service.aside",
     },
     {"service.telemetry", "service.answers", "service.session", "service.predict", "service.places", "service.outbox"},
     {"service.gate"},

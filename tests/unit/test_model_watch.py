@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from service.aside import Aside
 from service.errors import ModelDamaged
 from service.inference.artifact import Stamp
 from service.inference.models import LoadedNetwork
@@ -86,7 +87,7 @@ def check(watch: ModelWatch, times: int) -> None:
 def test_a_newer_version(sessions: Sessions) -> None:
     """A new version is loaded once, and every session is asked to go over."""
     networks, tally, guest = FakeNetworks(), Tally(), Guest()
-    watch = ModelWatch(networks, sessions, tally)
+    watch = ModelWatch(networks, sessions, tally, Aside("loading"))
     with ExitStack() as place:
         place.enter_context(sessions.connected(guest))  # type: ignore[arg-type] # nothing else of it is called
         networks.publish(NEWER)
@@ -97,7 +98,7 @@ def test_a_newer_version(sessions: Sessions) -> None:
 def test_what_is_still_being_written(sessions: Sessions) -> None:
     """While the files change nothing is read; once they were the same for two looks it is."""
     networks, tally = FakeNetworks(), Tally()
-    watch = ModelWatch(networks, sessions, tally)
+    watch = ModelWatch(networks, sessions, tally, Aside("loading"))
     for _ in range(3):
         networks.publish(NEWER)
         check(watch, 1)
@@ -110,7 +111,7 @@ def test_what_is_still_being_written(sessions: Sessions) -> None:
 def test_what_cannot_be_used(sessions: Sessions, error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """The old version stays, which is said and counted once; when the files change it is tried again."""
     networks, tally = FakeNetworks(), Tally()
-    watch = ModelWatch(networks, sessions, tally)
+    watch = ModelWatch(networks, sessions, tally, Aside("loading"))
     networks.publish(error)
     check(watch, 4)
     assert (networks.serving, networks.renewed, tally.swaps) == (NETWORK, 1, [False])
@@ -124,14 +125,14 @@ def test_what_cannot_be_used(sessions: Sessions, error: Exception, caplog: pytes
 def test_nothing_new(sessions: Sessions) -> None:
     """The version that serves is not counted as a new one."""
     networks, tally = FakeNetworks(), Tally()
-    check(ModelWatch(networks, sessions, tally), 4)
+    check(ModelWatch(networks, sessions, tally, Aside("loading")), 4)
     assert (networks.renewed, tally.swaps) == (1, [])
 
 
 def test_loaded_by_an_operator(sessions: Sessions) -> None:
     """What an operator has loaded serves at once, without two looks, and sessions are asked to go over."""
     networks, tally, guest = FakeNetworks(), Tally(), Guest()
-    watch = ModelWatch(networks, sessions, tally)
+    watch = ModelWatch(networks, sessions, tally, Aside("loading"))
     networks.publish(NEWER)
     with ExitStack() as place:
         place.enter_context(sessions.connected(guest))  # type: ignore[arg-type] # nothing else of it is called
@@ -144,12 +145,12 @@ def test_an_operator_is_told_what_is_wrong(sessions: Sessions) -> None:
     networks, tally = FakeNetworks(), Tally()
     networks.publish(ModelDamaged("the sha256 is not the manifest's"))
     with pytest.raises(ModelDamaged, match="sha256"):
-        asyncio.run(ModelWatch(networks, sessions, tally).load("fake"))
+        asyncio.run(ModelWatch(networks, sessions, tally, Aside("loading")).load("fake"))
     assert (networks.serving, tally.swaps) == (NETWORK, [False])
 
 
 def test_each_look_unloads(sessions: Sessions) -> None:
     """Networks that nobody uses any more are let go at each look, once sessions were asked to go over."""
     networks = FakeNetworks()
-    check(ModelWatch(networks, sessions, Tally()), 3)
+    check(ModelWatch(networks, sessions, Tally(), Aside("loading")), 3)
     assert networks.unloads == 3

@@ -8,7 +8,9 @@ import annotated_types
 import pytest
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from typer.testing import CliRunner
 
+from service.cli import app
 from service.settings import Settings, shipped_model_store, unknown_variables, usable_cores
 
 REPOSITORY = Path(__file__).parents[2]
@@ -226,3 +228,57 @@ def test_nothing_is_read_at_import(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, check=False, text=True)  # noqa: S603 - our own
     assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestSites:
+    @pytest.mark.parametrize(
+        "text",
+        ["", "*", "https://a.example", "http://localhost:3000, https://[2001:db8::1]:8443/", "chrome-extension://abc"],
+    )
+    def test_what_browsers_send(self, text: str) -> None:
+        """A site is taken in the form in which browsers name it; a slash at its end is left off."""
+        assert Settings(allowed_origins=text).allowed_origins == text.replace(" ", "").rstrip("/")
+
+    @pytest.mark.parametrize(
+        "word",
+        [
+            "a.example",
+            "HTTPS://a.example",
+            "https://A.example",
+            "https://a.example:443",
+            "http://a.example:80",
+            "https://a.example:0443",
+            "https://a.example:70000",
+            "https://a.example/page",
+            "https://*.example",
+            "https://bücher.example",
+            "null",
+        ],
+    )
+    def test_what_they_never_send(self, word: str) -> None:
+        """What no browser sends would let nobody in, and stops the start."""
+        with pytest.raises(ValidationError, match="no site as browsers name it"):
+            Settings(allowed_origins=f"https://b.example, {word}")
+
+
+class TestProxies:
+    @pytest.mark.parametrize("text", ["", "192.0.2.1", "10.0.0.0/8, 2001:db8::/32", "::1"])
+    def test_addresses_and_networks(self, text: str) -> None:
+        """Addresses and networks are taken."""
+        assert Settings(trusted_proxies=text).trusted_proxies == text.replace(" ", "")
+
+    @pytest.mark.parametrize("word", ["*", "10.0.0.5/8", "10.0.0.0/33", "nonsense", "localhost", "10.0.0"])
+    def test_others(self, word: str) -> None:
+        """What would be believed of nobody, or of everybody, stops the start."""
+        with pytest.raises(ValidationError, match="neither an address nor a network"):
+            Settings(trusted_proxies=f"192.0.2.1, {word}")
+
+
+@pytest.mark.parametrize(("name", "value"), [("TRUSTED_PROXIES", "10.0.0.5/8"), ("ALLOWED_ORIGINS", "a.example")])
+def test_the_command_says_which(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeconv serve` does not start with either, and says which variable and value it is."""
+    monkeypatch.setenv(f"TIMECONV_{name}", value)
+    result = CliRunner().invoke(app, ["serve"])
+    assert result.exit_code == 2
+    assert f"TIMECONV_{name}" in result.output
+    assert value in result.output
