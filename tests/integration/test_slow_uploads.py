@@ -29,7 +29,7 @@ def begun(server: LiveServer, **headers: str) -> socket.socket:
     url = httpx.URL(server.url)
     caller = socket.create_connection((url.host, url.port), timeout=PATIENCE_S)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
-    caller.sendall(BEGUN.replace(b"Host: x\r\n", b"Host: x\r\n" + lines))
+    caller.sendall(BEGUN.replace(b"Content-Type", lines + b"Content-Type"))
     return caller
 
 
