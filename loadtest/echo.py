@@ -10,13 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import uvicorn
-
 from service import protocol
 from service.cli import read_settings
 from service.gate import Gate
 from service.protocol import Outcome
-from service.serve import listen, uvicorn_config
+from service.serve import Server, listen, uvicorn_config
 from service.websocket import EXTENSION, Link
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -119,7 +117,8 @@ def main() -> None:
     settings = read_settings(host="127.0.0.1", port=0)
     with listen(settings) as listening:
         print(f"Ready address=http://{settings.host}:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
-        uvicorn.Server(uvicorn_config(echo, settings, Gate(settings))).run(sockets=[listening])
+        gate = Gate(settings)
+        Server(uvicorn_config(echo, settings, gate), gate).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from typing import Any
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 from websockets.exceptions import SecurityError
 
@@ -28,37 +27,6 @@ _MOST_AHEAD = 16
 """Requests sent ahead of the answer to the one before."""
 
 
-class Front(asyncio.Protocol):
-    """Where a connection comes in. One that is refused gets no parser: that is most of what it would cost."""
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        gate: Gate,
-    ) -> None:
-        """``gate`` has the limits; the rest is uvicorn's."""
-        self._gate = gate
-        self._inside = (config, server_state, app_state, _loop)
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
-        """Let the connection in, or say at once that there are too many."""
-        peer = get_remote_addr(transport)
-        address = peer[0] if peer else ""
-        refusal = self._gate.refusal(address)
-        if refusal is None:
-            inside = HttpProtocol(*self._inside, gate=self._gate)
-            transport.set_protocol(inside)
-            inside.connection_made(transport)
-            return
-        self._gate.refuse(refusal, address)
-        transport.write(_answer(refusal))
-        transport.close()  # Without a moment to read: those who are refused would fill the places of the others.
-
-
 class HttpProtocol(HttpToolsProtocol):
     """One connection that was let in, up to its end or its upgrade to a WebSocket."""
 
@@ -70,11 +38,12 @@ class HttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         gate: Gate,
+        address: str,
     ) -> None:
-        """``gate`` has the limits; the rest is uvicorn's."""
+        """``gate`` has the limits, and has counted the connection of ``address``; the rest is uvicorn's."""
         super().__init__(config, server_state, app_state, _loop)
         self._gate = gate
-        self._address = ""
+        self._address = address
         self._is_counted = False
         self._is_over = False
         self._framing_bytes = 0
@@ -86,11 +55,9 @@ class HttpProtocol(HttpToolsProtocol):
     # The transport's side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
-        """Count the connection, and wait for a request."""
+        """Wait for a request. From now on the place is ours to give back."""
         super().connection_made(transport)
-        self._address = self.client[0] if self.client else ""
         self._is_counted = True
-        self._gate.enter(self._address)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -205,7 +172,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         self.flow.pause_reading()
-        self.transport.write(_answer(error))
+        self.transport.write(answer_to(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._deadline = self.loop.call_later(self._gate.goodbye_s, self.transport.abort)
@@ -226,7 +193,7 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
 _answers: dict[str, bytes] = {}
 
 
-def _answer(error: TimeConvError) -> bytes:
+def answer_to(error: TimeConvError) -> bytes:
     """A whole response. Texts are few and fixed by the settings, and a flood must not have each built anew."""
     message = str(error)
     if message not in _answers:

@@ -17,11 +17,12 @@ from typing import cast
 
 import uvicorn
 
+from service.acceptor import Acceptor
 from service.app import create_ops_app, open_app
 from service.engine import Engine
 from service.errors import BadConfiguration, Unavailable
 from service.gate import Gate
-from service.http import Front
+from service.http import HttpProtocol
 from service.limits import is_loopback
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings, listed
@@ -140,7 +141,7 @@ async def serve(
         metrics = app.state.engine.metrics
         gate = Gate(settings, refused=metrics.refused)
         metrics.watch_connections(lambda: gate.connections)
-        server = _Server(uvicorn_config(app, settings, gate), handshake_timeout_s=gate.handshake_timeout_s)
+        server = Server(uvicorn_config(app, settings, gate), gate)
         serving = asyncio.create_task(server.serve([listening]))
         stopping = asyncio.create_task(stop.wait())
         host, port = listening.getsockname()[:2]
@@ -160,32 +161,28 @@ async def serve(
         await serving
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: they raise the signal again at the end, which would cut our closing off."""
+class Server(uvicorn.Server):
+    """uvicorn with acceptors of ours.
 
-    def __init__(self, config: uvicorn.Config, *, handshake_timeout_s: float) -> None:
+    It has no signal handlers: uvicorn's raise the signal again at the end, which would cut our closing off.
+    """
+
+    def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
+        """``config`` is of `uvicorn_config`, with the same ``gate``."""
         super().__init__(config)
-        self._handshake_timeout_s = handshake_timeout_s
+        self._gate = gate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections on ``sockets``. uvicorn's own gives TLS a minute to begin and half of one to end."""
-        config, loop = self.config, asyncio.get_running_loop()
-        protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
-        accepted = functools.partial(
-            protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        timeout_s = None if config.ssl is None else self._handshake_timeout_s
-        self.servers = [
-            await loop.create_server(
-                accepted,
-                sock=listening,
-                backlog=config.backlog,
-                ssl=config.ssl,
-                ssl_handshake_timeout=timeout_s,
-                ssl_shutdown_timeout=timeout_s,
+        """Accept connections on ``sockets``."""
+        protocol = cast("Callable[..., HttpProtocol]", self.config.http_protocol_class)
+
+        def opened(address: str) -> HttpProtocol:
+            return protocol(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state, address=address
             )
-            for listening in sockets or ()
-        ]
+
+        acceptors = [Acceptor(listening, opened, self._gate, tls=self.config.ssl) for listening in sockets or ()]
+        self.servers = cast("list[asyncio.Server]", acceptors)
         self.started = True
 
     @contextlib.contextmanager
@@ -244,7 +241,7 @@ async def _operations(engine: Engine) -> AsyncIterator[Callable[[], None]]:
     with listen(settings) as listening:
         gate = Gate(settings, refused=engine.metrics.refused)
         config = uvicorn_config(create_ops_app(engine), settings, gate)
-        server = _Server(config, handshake_timeout_s=gate.handshake_timeout_s)
+        server = Server(config, gate)
         serving = asyncio.create_task(server.serve([listening]))
 
         def close() -> None:
@@ -284,7 +281,7 @@ def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings, gate
     return uvicorn.Config(
         app,
         lifespan="off",
-        http=cast("type[asyncio.Protocol]", functools.partial(Front, gate=gate)),
+        http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, gate=gate)),
         ws=cast("type[asyncio.Protocol]", functools.partial(WebSocketProtocol, gate=gate)),
         ws_per_message_deflate=False,  # A JPEG does not get smaller, only later.
         ws_max_size=2 * settings.max_frame_bytes + TIMESTAMP_BYTES,
@@ -301,11 +298,11 @@ def uvicorn_config(app: Callable[..., Awaitable[None]], settings: Settings, gate
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """The factory of uvloop where there is one."""
+    """The factory of uvloop where there is one; else of a loop that can wait for sockets to be ready."""
     try:
         import uvloop  # noqa: PLC0415 - there is none for Windows
     except ImportError:
-        return asyncio.new_event_loop
+        return asyncio.SelectorEventLoop
     return uvloop.new_event_loop
 
 

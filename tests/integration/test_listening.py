@@ -72,6 +72,27 @@ def test_a_handshake_that_is_never_whole(certificate: Path, sent: bytes, loop: s
                     pass
 
 
+def test_a_handshake_has_a_place(certificate: Path) -> None:
+    """Who is within the TLS handshake is counted as a connection, and no more once it is cut off."""
+    trusting = ssl.create_default_context(cafile=certificate)
+    settings = Settings(
+        port=0,
+        tls_cert=certificate,
+        tls_key=certificate.with_name("key.pem"),
+        workers=1,
+        handshake_timeout_ms=500,
+        max_connections=1,
+    )
+    with serving(settings) as server:
+        url = httpx.URL(server.url)
+        with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as silent:
+            with socket.create_connection((url.host, url.port), timeout=PATIENCE_S) as refused:
+                assert refused.recv(1) == b""
+            with suppress(ConnectionError):
+                assert silent.recv(1) == b""
+        assert httpx.get(f"{server.url.replace('http', 'https', 1)}/readyz", verify=trusting).status_code == 200
+
+
 def test_a_port_for_operations() -> None:
     """With a port of their own, health and metrics are there and only there, and nothing else is."""
     with socket.socket() as free:

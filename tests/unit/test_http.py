@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import json
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,10 +11,10 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from service.gate import Gate
-from service.http import Front, HttpProtocol
+from service.http import HttpProtocol
 from service.settings import Settings
 from service.websocket import WebSocketProtocol
-from tests.fakes import UPGRADE, ManualClock, Pipe
+from tests.fakes import UPGRADE, Pipe
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -31,10 +30,10 @@ def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
 class Service:
     """An application that reads the body, unless it is told not to, and answers once ``may_answer``."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.settings = Settings(**settings)
         self.codes: list[str] = []
-        self.gate = Gate(self.settings, refused=self.codes.append, clock=clock)
+        self.gate = Gate(self.settings, refused=self.codes.append)
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.begun = 0
@@ -67,18 +66,14 @@ class Service:
         await send({"type": "http.response.body", "body": b""})
         self.ended.set()
 
-    def knocking(self, address: str = "192.0.2.1") -> Pipe:
-        """A connection that has said nothing, and may have been refused."""
-        pipe = Pipe(address)
-        pipe.protocol = front = Front(self.config, ServerState(), {}, gate=self.gate)
-        front.connection_made(pipe)
-        return pipe
-
     def connected(self, address: str = "192.0.2.1") -> tuple[HttpProtocol, Pipe]:
         """A connection that was let in and has said nothing."""
-        pipe = self.knocking(address)
-        assert isinstance(pipe.protocol, HttpProtocol)
-        return pipe.protocol, pipe
+        pipe = Pipe(address)
+        self.gate.enter(address)
+        loop = asyncio.get_running_loop()
+        pipe.protocol = protocol = HttpProtocol(self.config, ServerState(), {}, loop, gate=self.gate, address=address)
+        protocol.connection_made(pipe)
+        return protocol, pipe
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -377,50 +372,6 @@ def test_a_last_answer_that_is_not_read() -> None:
         assert pipe.closing
         await pipe.cut_off.wait()
         assert pipe.answers() == [200]
-
-    run(test)
-
-
-def test_too_many_connections() -> None:
-    """One too many of an address is told so and closed at once; when one has gone, the next is let in."""
-
-    async def test() -> None:
-        service = Service(max_connections_per_address=1)
-        _, first = service.connected()
-        second = service.knocking()
-        assert problem(second)["code"] == "too_many_connections"
-        assert (second.answers(), second.closing, service.codes) == ([503], True, ["too_many_connections"])
-        assert b"retry-after: 5" in second.written
-        assert not isinstance(second.protocol, HttpProtocol)
-        _, other = service.connected("192.0.2.2")
-        assert not other.closing
-        second.abort()
-        assert service.gate.connections == 2
-        first.abort()
-        _, third = service.connected()
-        assert not third.closing
-        for pipe in (other, third):
-            pipe.abort()
-        assert service.gate.connections == 0
-
-    run(test)
-
-
-def test_who_broke_a_limit_comes_back_later() -> None:
-    """A new connection has new budgets: whoever broke one is refused for a second, and nobody else is."""
-
-    async def test() -> None:
-        clock = ManualClock()
-        service = Service(clock=clock)
-        protocol, pipe = service.connected()
-        protocol.data_received(b"GET / HTTP/1.1\r\nx: " + b"y" * 40_000)
-        assert pipe.answers() == [431]
-        assert service.knocking().answers() == [503]
-        service.connected("192.0.2.2")[1].abort()
-        clock.advance(1.0)
-        service.connected()[1].abort()
-        pipe.abort()
-        assert service.gate.connections == 0
 
     run(test)
 

@@ -35,6 +35,7 @@ LAYERS: list[set[str]] = [
     {"service.engine"},
     {"service.api", "service.doctor"},
     {"service.app", "service.http"},
+    {"service.acceptor"},
     {"service.serve"},
     {"service.cli"},
 ]
