@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 
 PYTHON ?= python3
-PORT ?= 8000
+PORT ?= $(or $(TIMECONV_PORT),8000)
 TRAINING ?= 0
 OPENVINO ?= 0
 TLS ?= 0
@@ -26,9 +26,11 @@ serve test: $(VENV)/openvino.done
 endif
 
 ifeq ($(TLS),1)
+ifndef TIMECONV_TLS_CERT
 serve: $(CERTIFICATE)
 serve: export TIMECONV_TLS_CERT = $(CERTIFICATE)
 serve: export TIMECONV_TLS_KEY = $(CERTIFICATE:cert.pem=key.pem)
+endif
 endif
 
 serve: $(VENV)/serve.done ## the service and its page, on http://127.0.0.1:8000; PORT=8080, TLS=1 for https
@@ -73,8 +75,8 @@ fuzz: $(VENV)/test.done ## 240,000 inputs for every parser that strangers reach;
 
 URL ?= http://127.0.0.1:8000
 # No schema can say that bytes are a JPEG, so what is allowed by it may still be refused.
-openapi: $(AUDIT)/audit.done ## a thousand calls of a running service, by its OpenAPI document (schemathesis); URL=
-	$(AUDIT)/bin/st run $(URL)/openapi.json --continue-on-failure -n 1000 -c all --exclude-checks positive_data_acceptance
+openapi: $(AUDIT)/audit.done ## a thousand calls of a running service, by its OpenAPI document (schemathesis); URL=, TIMECONV_KEY=
+	$(AUDIT)/bin/st run $(URL)/openapi.json $(if $(TIMECONV_KEY),-H "Authorization: Bearer $$TIMECONV_KEY") --continue-on-failure -n 1000 -c all --exclude-checks positive_data_acceptance
 
 sbom: $(AUDIT)/audit.done ## what the service is made of, by the lock file, as CycloneDX in build/sbom.json
 	$(AUDIT)/bin/cyclonedx-py requirements requirements/serve.txt --pyproject pyproject.toml --output-reproducible \

@@ -6,6 +6,7 @@ to 60 ms. Here who may have no connection is refused before it costs a transport
 """
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -18,6 +19,7 @@ from service.http import HttpProtocol, answer_to
 log = logging.getLogger(__name__)
 
 _IN_A_TURN = 8
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _OUT_OF_FILES_S = 1.0
 
 
@@ -62,9 +64,11 @@ class Acceptor:
         for _ in range(_IN_A_TURN):
             try:
                 client, (address, *_) = self._listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
-            except OSError as error:  # The system has no more files to give.
+            except OSError as error:
+                if error.errno not in _OUT_OF_FILES:  # Of the connection that would have been next (accept(2)).
+                    continue
                 log.error("No connection can be accepted: %s", error.strerror)  # noqa: TRY400 - the reason says it
                 self._loop.remove_reader(self._listening)
                 self._pause = self._loop.call_later(_OUT_OF_FILES_S, self._go_on)

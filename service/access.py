@@ -44,6 +44,11 @@ class ApiKey:
     max_frames_per_s: float | None = None
     admin: bool = False
 
+    @property
+    def identity(self) -> tuple[str, bytes]:
+        """What stays as it is when limits change."""
+        return self.name, self.digest
+
 
 ANYONE = ApiKey("", b"")
 """Who comes where no key is asked for."""
@@ -175,7 +180,8 @@ class KeyRing:
         try:
             text = self._file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise BadConfiguration(f"The file of keys cannot be read: {type(error).__name__}") from error
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise BadConfiguration(f"The file of keys {self._file} cannot be read: {reason}") from error
         yield from parse_keys(text, str(self._file))
 
 

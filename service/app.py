@@ -54,8 +54,15 @@ def create_app(engine: Engine) -> FastAPI:
         app.include_router(part.router, dependencies=[Depends(entry.admit)], responses=entry.RESPONSES)
     for part in (tokens, stream, page, *(() if engine.settings.ops_port else (health,))):
         app.include_router(part.router)
-    # The types of msgspec, which FastAPI does not know, into the OpenAPI document, which it caches.
-    app.openapi().setdefault("components", {}).setdefault("schemas", {}).update(predict.COMPONENTS)
+    # FastAPI caches this document. It does not know msgspec's types, nor that nobody may be asked for a key.
+    document = app.openapi()
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update(predict.COMPONENTS)
+    if engine.access.keys.is_open:
+        components.pop("securitySchemes", None)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation.pop("security", None)
     return app
 
 

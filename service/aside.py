@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -34,8 +35,13 @@ class Aside:
             if not self._is_running:
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
                 self._is_running = True
-            self._waiting.append((future, lambda: call(*args)))
-        return await asyncio.wrap_future(future)
+            self._waiting.append(waiting := (future, lambda: call(*args)))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            with self._lock, suppress(ValueError):  # It may be at work, or done.
+                self._waiting.remove(waiting)
+            raise
 
     def _work(self) -> None:
         while True:

@@ -14,7 +14,15 @@ import cv2
 from service.access import Access, KeyRing, Tokens
 from service.aside import Aside
 from service.drain import Drain
-from service.errors import AtCapacity, DeviceUnavailable, Overloaded, RateLimited, TooManySessions
+from service.errors import (
+    AtCapacity,
+    BadConfiguration,
+    DeviceUnavailable,
+    Overloaded,
+    RateLimited,
+    TooManySessions,
+    UnknownModel,
+)
 from service.inference.artifact import ModelStore
 from service.inference.device import Tuning, choose_device
 from service.inference.models import LoadedNetwork, Networks
@@ -92,18 +100,25 @@ def open_detector(settings: Settings, store: ModelStore) -> Detector:
     """The detector of the settings.
 
     Raises:
-        DeviceUnavailable: YuNet without its file.
-        UnknownModel, ModelDamaged: BlazeFace is not in the model store as it should be.
+        DeviceUnavailable: YuNet without its file, or with another.
+        BadConfiguration, ModelDamaged: BlazeFace is not in the model store as it should be.
     """
     if settings.detector == "haar":
         return Haar()
     if settings.detector == "yunet":
         if settings.yunet_file is None or not settings.yunet_file.is_file():
-            raise DeviceUnavailable(
-                f"detector=yunet needs yunet_file, an ONNX file; there is none at {settings.yunet_file}"
+            where = (
+                "TIMECONV_YUNET_FILE is not set" if settings.yunet_file is None else f"none at {settings.yunet_file}"
             )
-        return YuNet(settings.yunet_file)
-    return BlazeFace(OnnxDetector(store.find("blazeface-short", "detector")))
+            raise DeviceUnavailable(f"detector=yunet needs its ONNX file: {where}")
+        try:
+            return YuNet(settings.yunet_file)
+        except ValueError as error:
+            raise DeviceUnavailable(f"detector=yunet cannot be had: {error}") from error
+    try:
+        return BlazeFace(OnnxDetector(store.find("blazeface-short", "detector")))
+    except UnknownModel as error:
+        raise BadConfiguration(f"{error} in the model store {settings.model_store}") from error
 
 
 def tuning_of(settings: Settings) -> Tuning:

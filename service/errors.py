@@ -9,7 +9,8 @@ TimeConvError
 │   │   └── ImageTooLarge      more bytes or pixels than the limits allow
 │   ├── NoSuchStream           a WebSocket to another path
 │   ├── BadBody                a REST body that is not a prediction's
-│   ├── ClientGone             a REST caller that left before its request was read
+│   ├── ClientGone             a caller that left before its request was read, or its session opened
+│   ├── BadHttp                bytes that are no HTTP request
 │   ├── BadUpgrade             an upgrade to a WebSocket at the wrong time
 │   ├── TooLarge               a REST body over its limit
 │   ├── HeaderTooLarge         a request's header, or what frames its body, over its limit
@@ -125,7 +126,7 @@ class BadBody(BadRequest):
 
 
 class ClientGone(BadRequest):
-    """A REST caller left before its request was read; nobody hears this but the metrics."""
+    """A caller left before its request was read, or its session opened; nobody hears this but the metrics."""
 
     code = "client_gone"
     status = 400
@@ -136,6 +137,13 @@ class TooLarge(BadRequest):
 
     code = "too_large"
     status = 413
+
+
+class BadHttp(BadRequest):
+    """What came on a connection is no HTTP request."""
+
+    code = "bad_http"
+    status = 400
 
 
 class BadUpgrade(BadRequest):

@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from websockets.exceptions import SecurityError
 
 from service.api.problems import problem
-from service.errors import BadRequest, BadUpgrade, HandshakeTimeout, HeaderTooLarge, RateLimited, TimeConvError
+from service.errors import BadHttp, BadUpgrade, HandshakeTimeout, HeaderTooLarge, RateLimited, TimeConvError
 from service.gate import Gate
 from service.websocket import WebSocketProtocol
 
@@ -123,11 +123,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be parsed, by its reason if that is one of ours."""
-        if self._breach is not None:
-            self._refuse(self._breach)
-        else:
-            self._gate.refuse(BadRequest(msg), self._address)
-            super().send_400_response(msg)
+        self._refuse(self._breach or BadHttp(msg))
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over; the WebSocket counts itself. Nothing of HTTP may be under way: it would hang on."""

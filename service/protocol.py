@@ -316,7 +316,7 @@ def updated(options: Options, changes: Mapping[str, Any]) -> Options:
     try:
         return _checked(msgspec.convert({**msgspec.structs.asdict(options), **changes}, Options))
     except msgspec.ValidationError as error:
-        raise BadOption(_option_error(error)) from error
+        raise BadOption(_option_error(error, Options)) from error
 
 
 def split_timestamp(message: bytes) -> tuple[int, bytes]:
@@ -339,7 +339,7 @@ def _convert_query(query: list[tuple[str, str]], kind: type[OptionsT]) -> Option
     try:
         return msgspec.convert(dict(query), kind, strict=False)
     except msgspec.ValidationError as error:
-        raise BadOption(_option_error(error)) from error
+        raise BadOption(_option_error(error, kind)) from error
 
 
 def _checked(options: Options) -> Options:
@@ -352,7 +352,9 @@ def _checked(options: Options) -> Options:
     return options
 
 
-def _option_error(error: msgspec.ValidationError) -> str:
-    """``Expected `int` <= 5 - at `$.stride``` as ``stride: expected `int` <= 5``."""
+def _option_error(error: msgspec.ValidationError, kind: type[Struct]) -> str:
+    """``Expected `int` <= 5 - at `$.stride``` as ``stride: expected `int` <= 5``; or which options there are."""
     what, _, where = str(error).partition(" - at `$.")
-    return f"{where.rstrip('`')}: {what[:1].lower()}{what[1:]}" if where else what
+    if where:
+        return f"{where.rstrip('`')}: {what[:1].lower()}{what[1:]}"
+    return f"{what}; options are {', '.join(kind.__struct_fields__)}" if "unknown field" in what else what

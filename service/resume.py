@@ -99,14 +99,12 @@ class Resumption:
 
         Nothing happens for a token that is not the owner's.
         """
-        if token is None or self._recall(token, owner) is None:
-            yield
-            return
+        entry = None if token is None else self._recall(token, owner)
         try:
             yield
         finally:
-            entry = self._by_token.get(token)
-            if entry is not None and entry.holder is None and entry not in self._kept:
+            # Not what the token stands for by then: that may be in the hands of whoever has taken it since.
+            if entry is not None and entry in self._by_token.values() and entry not in self._kept:
                 self._keep(entry)
 
     def take(self, token: str, owner: Hashable) -> Session | None:

@@ -8,8 +8,8 @@ application in the scope, as the extension `EXTENSION`: messages are calls, both
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -21,11 +21,12 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from service import protocol
-from service.errors import RateLimited
+from service.errors import ClientGone, RateLimited
 from service.gate import Gate
 from service.limits import TokenBucket
 
 EXTENSION = "timeconv.link"
+T = TypeVar("T")
 
 
 class Listener(Protocol):
@@ -71,6 +72,14 @@ class Link(Protocol):
 
     def finish(self, code: int = 1000) -> None:
         """Close with ``code``. What is still to be sent is sent for as long as a close is waited for."""
+        ...
+
+    async def while_open(self, awaited: Coroutine[Any, Any, T]) -> T:
+        """What ``awaited`` comes to.
+
+        Raises:
+            ClientGone: the connection ended before that; ``awaited`` is cancelled.
+        """
         ...
 
     def end(self, text: bytes, code: int, reason: str) -> None:
@@ -135,6 +144,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _is_refused = False
     _discarded_bytes = 0
     _cut_off: asyncio.TimerHandle | None = None
+    _awaited: "asyncio.Future[Any] | None" = None
     _listener: Listener | None = None
     _hears = True
     _held: deque[bytes | str]
@@ -197,6 +207,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._resume()
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
+    async def while_open(self, awaited: Coroutine[Any, Any, T]) -> T:
+        """What ``awaited`` comes to.
+
+        Raises:
+            ClientGone: the connection ended before that; ``awaited`` is cancelled.
+        """
+        self._awaited = task = asyncio.ensure_future(awaited)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self.disconnected:
+                raise ClientGone("The client left during the opening") from None
+            raise
+        finally:
+            self._awaited = None
+
     def end(self, text: bytes, code: int, reason: str) -> None:
         """Send a last message and a close past the buffer's mark, and cut the connection off soon after."""
         if self.close_sent:
@@ -251,6 +277,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._cut_off is not None:
             self._cut_off.cancel()
         super().connection_lost(exc)
+        if self._awaited is not None:
+            self._awaited.cancel()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """Give what is still to be sent as long as a close is waited for: asyncio itself would wait for ever.

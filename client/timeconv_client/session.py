@@ -9,6 +9,7 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
 
 from websockets.asyncio.client import ClientConnection
@@ -332,7 +333,8 @@ class Session:
         finally:
             # Whatever stopped the reading: nobody may go on waiting for it.
             self._end(SessionEnded("The session was aborted"))
-            await self._socket.close()
+            with suppress(AttributeError):  # After a 1009 websockets may write to a transport that is no more.
+                await self._socket.close()
 
     def _take(self, message: ServerMessage) -> None:
         match message:

@@ -18,6 +18,7 @@ _GAUGES: Mapping[str, str] = {
     "soak_tasks": "tasks",
 }
 _FAULTS = "soak_faults_total"
+_BLOCKS = "soak_blocks"
 
 Held = Mapping[str, int]
 """Sessions, frames in flight, what waits, tasks, threads and descriptors."""
@@ -49,6 +50,16 @@ def parse_faults(exposition: str) -> dict[str, int]:
     families = text_string_to_metric_families(exposition)
     samples = [sample for family in families for sample in family.samples if sample.name == _FAULTS]
     return {sample.labels["kind"]: int(sample.value) for sample in samples}
+
+
+def blocks(server: Server) -> int:
+    """Memory blocks of Python that the service has in use.
+
+    Raises:
+        CannotGenerate: it cannot be asked.
+    """
+    families = text_string_to_metric_families(fetch(f"{server.address}/metrics"))
+    return next(int(sample.value) for family in families for sample in family.samples if sample.name == _BLOCKS)
 
 
 def leaks(before: Held, now: Callable[[], Held], timeout_s: float, poll_s: float = 0.2) -> dict[str, int]:

@@ -17,6 +17,10 @@ MOST_SLOPE_KIB_PER_MIN = 256.0
 LEAST_TO_JUDGE_S = 300.0
 """Over less than five minutes an allocator's habits are larger than any slope worth finding."""
 _WARM_UP = 0.25
+MOST_BLOCKS_PER_SESSION = 0.5
+"""Objects of Python that may be left of a session. One that is forgotten in each is found, whatever allocators do."""
+_MORE_BLOCKS = 2000
+"""What comes once: code's caches, series of metrics."""
 _MOST_TOLD = 10
 
 
@@ -27,6 +31,7 @@ class Soak:
     Attributes:
         clients: sessions at once.
         leaks: how much more the service holds than before, by kind.
+        more_blocks: by how many memory blocks Python has more in use than before, when all are gone.
         faults: of networks, by kind.
         healthy: whether ``/healthz`` said so at the end.
         samples: memory, from the first client to the last.
@@ -37,6 +42,7 @@ class Soak:
     clients: int
     ledger: Ledger
     leaks: Mapping[str, int]
+    more_blocks: int
     faults: Mapping[str, int]
     healthy: bool
     samples: Sequence[Sample]
@@ -62,6 +68,8 @@ class Soak:
         if ledger.unanswered:
             found.append(f"{ledger.unanswered} frames of living sessions have no outcome")
         found += [f"{count} {name.replace('_', ' ')} more than before" for name, count in self.leaks.items() if count]
+        if self.more_blocks > _MORE_BLOCKS + MOST_BLOCKS_PER_SESSION * sum(ledger.lives.values()):
+            found.append(f"{self.more_blocks} memory blocks of Python more than before")
         if not ledger.compared:
             found.append("No prediction could be held against one without chaos")
         if not ledger.max_difference <= MOST_DIFFERENCE:
@@ -82,6 +90,7 @@ def verdict(soak: Soak) -> list[str]:
         f"faults of networks: {_listed(soak.faults)}",
         f"unanswered frames of living sessions: {ledger.unanswered}",
         f"held more than before: {_listed(soak.leaks)}",
+        f"memory blocks of Python more than before: {soak.more_blocks}",
         f"largest difference of {ledger.compared} predictions from those without chaos: {ledger.max_difference:.2g}",
         f"memory: {soak.slope:+.0f} KiB/min after the warm-up"
         + ("" if soak.is_judged_by_slope else " (too short to be judged)"),
@@ -108,6 +117,7 @@ def write(soak: Soak, file: Path) -> None:
         "unanswered": ledger.unanswered,
         "faults": soak.faults,
         "leaks": soak.leaks,
+        "more_python_blocks": soak.more_blocks,
         "memory_slope_kib_per_min": round(soak.slope, 1),
         "predictions_compared": ledger.compared,
         "max_difference": ledger.max_difference,

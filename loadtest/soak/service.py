@@ -1,11 +1,13 @@
 """The service with networks that fail now and then; for `loadtest.soak` alone, so that no setting of it can do this.
 
-Beside what the service says of itself its ``/metrics`` has ``soak_tasks``, the tasks of its event loop, and
-``soak_faults_total`` by kind. Run as a program it serves until SIGTERM.
+Beside what the service says of itself its ``/metrics`` has ``soak_tasks``, the tasks of its event loop,
+``soak_blocks``, what Python has in use, and ``soak_faults_total`` by kind. Run as a program it serves until SIGTERM.
 """
 
 import asyncio
+import gc
 import random
+import sys
 import time
 from typing import Any, Literal
 from unittest import mock
@@ -57,6 +59,11 @@ class FaultyRunner:
         return rows
 
 
+def _blocks() -> int:
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
 class SoakMetrics(Metrics):
     """The service's metrics, and what only a soak asks for."""
 
@@ -65,6 +72,7 @@ class SoakMetrics(Metrics):
         super().__init__()
         loop = asyncio.get_running_loop()
         self._gauge("soak_tasks", "Tasks of the event loop.").set_function(lambda: len(asyncio.all_tasks(loop)))
+        self._gauge("soak_blocks", "Memory blocks of Python that are in use, garbage aside.").set_function(_blocks)
         self.faults = self._counter("soak_faults", "Faults of networks, by kind.", ["kind"])
 
 

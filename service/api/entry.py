@@ -117,7 +117,7 @@ def session_place(
     """
     engine.drain.admit()
     with (
-        engine.resumption.claimed(resume_token, key),
+        engine.resumption.claimed(resume_token, key.identity),
         _place(engine.key_places, key.name, key.max_sessions),
         _place(engine.address_places, address_of(connection), engine.settings.max_sessions_per_address),
         engine.session_places.place(),

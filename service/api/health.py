@@ -11,6 +11,7 @@ from service.engine import Engine
 router = APIRouter(tags=["operations"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Whether every worker lives and moves; 503 calls for a restart")
 async def healthz(request: Request) -> JSONResponse:
     """By what each worker is at, not by whether the event loop answers."""
@@ -20,6 +21,7 @@ async def healthz(request: Request) -> JSONResponse:
     return JSONResponse(body, status_code=200 if healthy else 503)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Whether to send clients here, and what is really in use")
 async def readyz(request: Request) -> JSONResponse:
     """Ready once the default network is loaded and warmed, while no worker is stuck, until the service is stopped."""

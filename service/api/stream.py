@@ -15,7 +15,7 @@ from service.access import ApiKey
 from service.api.entry import address_of, bearer, key_of, session_place, token_offered
 from service.api.problems import problem
 from service.engine import Engine
-from service.errors import BadOption, GoingAway, NoSuchStream, ResumedElsewhere, TimeConvError
+from service.errors import BadOption, ClientGone, GoingAway, NoSuchStream, ResumedElsewhere, TimeConvError
 from service.inference.models import LoadedNetwork
 from service.limits import TokenBucket
 from service.protocol import Options, ServerMessage, SessionClose
@@ -62,8 +62,11 @@ async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey, places: E
     await websocket.accept(protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
     try:
         options = _options(websocket)
-        network = await engine.network(options.model)
+        network = await _link(websocket).while_open(engine.network(options.model))
         engine.drain.admit()
+    except ClientGone as error:
+        engine.metrics.refused(error.code)
+        return
     except TimeConvError as error:
         _refuse(engine, websocket, error)
         return
@@ -90,7 +93,7 @@ def _before(engine: Engine, websocket: WebSocket, key: ApiKey) -> Session | None
     token = protocol.resume_token(websocket.scope["subprotocols"])
     if token is None:
         return None
-    before = engine.resumption.take(token, key)
+    before = engine.resumption.take(token, key.identity)
     engine.metrics.resume_asked(resumed=before is not None)
     return before
 
@@ -195,7 +198,7 @@ class StreamConnection:
         """Converse until one side ends it, then leave nothing behind."""
         try:
             self._token = self._engine.resumption.hold(
-                self, self.key, party=self.key.name or address_of(self._websocket), shown=self._shown
+                self, self.key.identity, party=self.key.name or address_of(self._websocket), shown=self._shown
             )
             self._notices.append(self._started())
             self._link.attach(self)

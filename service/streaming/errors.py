@@ -1,6 +1,9 @@
 """Why a clip could not be streamed, in words for the user of the command."""
 
+import ssl
 from typing import TYPE_CHECKING
+
+from websockets.exceptions import InvalidMessage
 
 from timeconv_client import (
     BadAddress,
@@ -33,6 +36,17 @@ class StreamError(Exception):
         self.summary = summary
 
 
+def _what_to_try(error: CannotConnect) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return "If you trust this certificate, name its file in SSL_CERT_FILE."
+    if isinstance(cause, ssl.SSLError):
+        return "Perhaps no TLS is spoken there: try http:// instead of https://."
+    if isinstance(cause, InvalidMessage):
+        return "Perhaps TLS is spoken there: try https:// instead of http://."
+    return "Start a service with `timeconv serve`, or give the address of one with --url."
+
+
 def explain(error: TimeConvClientError, summary: "Summary | None" = None) -> StreamError:
     """The client's error with what to do about it."""
     message, exit_code = str(error), FAILED
@@ -40,7 +54,7 @@ def explain(error: TimeConvClientError, summary: "Summary | None" = None) -> Str
         case BadAddress():
             exit_code = USAGE
         case CannotConnect():
-            message += "\nStart a service with `timeconv serve`, or give the address of one with --url."
+            message += f"\n{_what_to_try(error)}"
         case SessionError(code=code) if code in _USAGE_CODES:
             exit_code = USAGE
             if code == "unknown_model":

@@ -94,5 +94,5 @@ def test_hostile_connections_are_no_lines() -> None:
     ]
     assert len(logged) < EACH
     counts = dict(re.findall(r'timeconv_refused_total\{code="(\w+)"\} ([\d.]+)', metrics))
-    least = {"bad_request": 2, "unauthorized": 3, "not_found": 2, "header_too_large": 2, "rate_limited": 1}
+    least = {"bad_http": 2, "unauthorized": 3, "not_found": 2, "header_too_large": 2, "rate_limited": 1}
     assert {code: float(counts[code]) >= kinds * EACH for code, kinds in least.items()} == dict.fromkeys(least, True)

@@ -194,18 +194,20 @@ def test_a_flood_of_connections_does_not_hold_the_loop(run: Any) -> None:
 
 
 def test_without_files_it_waits(run: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the system has no file for a connection, there is a line and a rest, and then it is accepted."""
+    """Without a file for a connection there is a line and a rest; a connection that has failed costs neither."""
     monkeypatch.setattr("service.acceptor._OUT_OF_FILES_S", 0.01)
 
     class Poor(socket.socket):
-        """Has no file the first time."""
+        """Has a bad connection first, and then no file."""
 
         tries = 0
 
         def accept(self) -> tuple[socket.socket, Any]:
             self.tries += 1
-            if self.tries == 1:
-                raise OSError(errno.EMFILE, "Too many open files")
+            if self.tries <= 2:
+                raise OSError(
+                    *((errno.EPROTO, "Protocol error"), (errno.EMFILE, "Too many open files"))[self.tries - 1]
+                )
             return super().accept()
 
     async def test() -> None:

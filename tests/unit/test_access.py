@@ -98,7 +98,7 @@ def test_no_keys_and_none_in_the_file(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A file of keys that cannot be read stops the start."""
-    with pytest.raises(BadConfiguration, match="FileNotFoundError"):
+    with pytest.raises(BadConfiguration, match="none cannot be read: No such file"):
         ring(file=tmp_path / "none")
 
 

@@ -95,3 +95,28 @@ def test_nothing_waits_for_a_call_that_blocks() -> None:
     gate.set()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def test_a_cancelled_call_is_forgotten() -> None:
+    """What waits for a call that never ends takes no memory once nobody waits for it."""
+    entered, gate = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        gate.wait(PATIENCE_S)
+
+    async def ask() -> None:
+        aside = Aside("forgotten")
+        first = asyncio.create_task(aside.run(block))
+        await asyncio.to_thread(entered.wait, PATIENCE_S)
+        others = [asyncio.create_task(aside.run(abs, 1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert len(aside._waiting) == 3
+        for other in others[:2]:
+            other.cancel()
+        await asyncio.wait(others[:2])
+        assert len(aside._waiting) == 1
+        gate.set()
+        await asyncio.gather(first, others[2])
+
+    asyncio.run(asyncio.wait_for(ask(), PATIENCE_S))

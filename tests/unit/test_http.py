@@ -317,15 +317,16 @@ def test_an_answer_that_has_begun_is_not_spoilt() -> None:
     run(test)
 
 
-def test_what_is_no_http_is_uvicorns() -> None:
-    """Bytes that are no request get its 400."""
+def test_what_is_no_http() -> None:
+    """Bytes that are no request are told so, like all that is refused."""
 
     async def test() -> None:
         service = Service()
         protocol, pipe = service.connected()
         protocol.data_received(b"\x16\x03\x01 hello\r\n\r\n")
-        assert (pipe.answers(), pipe.closing, service.codes) == ([400], True, ["bad_request"])
-        pipe.abort()
+        assert problem(pipe)["code"] == "bad_http"
+        assert (pipe.answers(), service.codes) == ([400], ["bad_http"])
+        await pipe.cut_off.wait()
 
     run(test)
 

@@ -221,3 +221,24 @@ class TestClaimed:
             with sessions.claimed(token, "owner"):
                 pass
         assert sessions.kept == 0
+
+
+def test_a_claim_leaves_what_another_has_taken() -> None:
+    """Whose connection is taken from it within its own claim keeps nothing, so that nobody has to make room for it."""
+    sessions = resumption(Timers(), most_kept=1)
+    victim, kept = broken(sessions, "victim")
+    token, _ = connected(sessions)
+    claim = sessions.claimed(token, "owner")
+    claim.__enter__()
+    session = sessions.take(token, "owner")
+    assert session is not None
+
+    class Taken(FakeHolder):
+        """Its connection ends, and with it its claim, in the middle of giving up."""
+
+        def give_up(self) -> None:
+            claim.__exit__(None, None, None)
+
+    sessions.hold(Taken(session), "owner", party="party", shown=token)
+    assert sessions.take(token, "owner") is session
+    assert (sessions.kept, sessions.take(victim, "owner")) == (1, kept)

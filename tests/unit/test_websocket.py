@@ -10,6 +10,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 from websockets.frames import Close, Frame, Opcode
 
+from service.errors import ClientGone
 from service.gate import Gate
 from service.settings import Settings
 from service.websocket import EXTENSION, Link, WebSocketProtocol
@@ -364,6 +365,31 @@ def test_text_that_is_not_utf8_breaks_a_rule() -> None:
         assert not ear.heard
         talk.over.set()
         await pipe.cut_off.wait()
+
+    run(test)
+
+
+def test_what_a_client_asked_for_ends_with_it() -> None:
+    """What is waited for while the client is there is cancelled when it is gone, and comes to its result if not."""
+
+    async def test() -> None:
+        _, pipe, talk = await talking()
+
+        async def forever() -> None:
+            await asyncio.Event().wait()
+
+        async def soon() -> int:
+            await asyncio.sleep(0)
+            return 7
+
+        assert await talk.link.while_open(soon()) == 7
+        waiting = asyncio.create_task(talk.link.while_open(forever()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        pipe.abort()
+        with pytest.raises(ClientGone):
+            await waiting
+        talk.over.set()
 
     run(test)
 

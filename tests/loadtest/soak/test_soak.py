@@ -38,8 +38,8 @@ def soak(ledger: Ledger, **given: Any) -> Soak:
     """A soak of ten minutes in which nothing happened but what is given."""
     samples = [Sample(float(second), 0.0, 2**27) for second in range(600)]
     usual: dict[str, Any] = {
-        "made_by": {}, "seconds": 600.0, "clients": 1, "leaks": {"tasks": 0}, "faults": {}, "healthy": True,
-        "samples": samples,
+        "made_by": {}, "seconds": 600.0, "clients": 1, "leaks": {"tasks": 0}, "more_blocks": 0, "faults": {},
+        "healthy": True, "samples": samples,
     }  # fmt: skip
     return Soak(ledger=ledger, **{**usual, **given})
 
@@ -103,6 +103,7 @@ class TestBroken:
         ("given", "promise"),
         [
             ({"leaks": {"descriptors": 2}}, "2 descriptors more than before"),
+            ({"more_blocks": 2001}, "2001 memory blocks"),
             ({"healthy": False}, "not healthy"),
             ({"samples": [Sample(s, 0.0, int(2**27 + s * 10_000)) for s in range(600)]}, "Memory grows by 586 KiB/min"),
         ],
