@@ -21,7 +21,7 @@ from loadtest.clips import encoded, face_alone, moving_face, there_and_back
 from loadtest.counters import fetch
 from loadtest.errors import CannotGenerate
 from loadtest.servers import Sample, Server, end_on_sigterm, started, watched
-from loadtest.soak.held import blocks, held, leaks, parse_faults
+from loadtest.soak.held import held, in_use, leaks, parse_faults
 from loadtest.soak.lives import FRAME_US, Ledger, Limits, Region, World, live
 from loadtest.soak.peer import CLOSED, Answers, open_peer
 from loadtest.soak.report import Soak, verdict, write
@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with started("loadtest.soak.service", settings={"TIMECONV_PORT": "0", **limits.settings()}) as server:
         for model in ("", *_OTHER_MODELS):  # What is loaded for good is no leak.
             asyncio.run(_reference(server, clips, model))
-        before, blocks_before = held(server), blocks(server)
+        before, in_use_before = held(server), in_use(server)
         world = World(
             address=server.address,
             clips=clips,
@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
             clients=arguments.sessions,
             ledger=world.ledger,
             leaks=left,
-            more_blocks=blocks(server) - blocks_before,
+            more=in_use(server) - in_use_before,
             faults=parse_faults(fetch(f"{server.address}/metrics")),
             healthy=_is_healthy(server),
             samples=samples,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import psutil
@@ -18,7 +19,6 @@ _GAUGES: Mapping[str, str] = {
     "soak_tasks": "tasks",
 }
 _FAULTS = "soak_faults_total"
-_BLOCKS = "soak_blocks"
 
 Held = Mapping[str, int]
 """Sessions, frames in flight, what waits, tasks, threads and descriptors."""
@@ -52,14 +52,27 @@ def parse_faults(exposition: str) -> dict[str, int]:
     return {sample.labels["kind"]: int(sample.value) for sample in samples}
 
 
-def blocks(server: Server) -> int:
-    """Memory blocks of Python that the service has in use.
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """Memory at rest: blocks of Python, and bytes of the process without what its allocator keeps."""
+
+    blocks: int
+    size_bytes: int
+
+    def __sub__(self, before: "InUse") -> "InUse":
+        """How much more than before."""
+        return InUse(self.blocks - before.blocks, self.size_bytes - before.size_bytes)
+
+
+def in_use(server: Server) -> InUse:
+    """What the service has in use.
 
     Raises:
         CannotGenerate: it cannot be asked.
     """
     families = text_string_to_metric_families(fetch(f"{server.address}/metrics"))
-    return next(int(sample.value) for family in families for sample in family.samples if sample.name == _BLOCKS)
+    found = {sample.name: int(sample.value) for family in families for sample in family.samples}
+    return InUse(found["soak_blocks"], found["soak_bytes"])
 
 
 def leaks(before: Held, now: Callable[[], Held], timeout_s: float, poll_s: float = 0.2) -> dict[str, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from loadtest.servers import Sample
-from loadtest.soak.held import slope_kib_per_min
+from loadtest.soak.held import InUse, slope_kib_per_min
 from loadtest.soak.lives import MOST_DIFFERENCE, Ledger
 
 MOST_SLOPE_KIB_PER_MIN = 256.0
@@ -31,7 +31,7 @@ class Soak:
     Attributes:
         clients: sessions at once.
         leaks: how much more the service holds than before, by kind.
-        more_blocks: by how many memory blocks Python has more in use than before, when all are gone.
+        more: memory in use than before, when all are gone.
         faults: of networks, by kind.
         healthy: whether ``/healthz`` said so at the end.
         samples: memory, from the first client to the last.
@@ -42,7 +42,7 @@ class Soak:
     clients: int
     ledger: Ledger
     leaks: Mapping[str, int]
-    more_blocks: int
+    more: InUse
     faults: Mapping[str, int]
     healthy: bool
     samples: Sequence[Sample]
@@ -68,8 +68,8 @@ class Soak:
         if ledger.unanswered:
             found.append(f"{ledger.unanswered} frames of living sessions have no outcome")
         found += [f"{count} {name.replace('_', ' ')} more than before" for name, count in self.leaks.items() if count]
-        if self.more_blocks > _MORE_BLOCKS + MOST_BLOCKS_PER_SESSION * sum(ledger.lives.values()):
-            found.append(f"{self.more_blocks} memory blocks of Python more than before")
+        if self.more.blocks > _MORE_BLOCKS + MOST_BLOCKS_PER_SESSION * sum(ledger.lives.values()):
+            found.append(f"{self.more.blocks} memory blocks of Python more than before")
         if not ledger.compared:
             found.append("No prediction could be held against one without chaos")
         if not ledger.max_difference <= MOST_DIFFERENCE:
@@ -90,7 +90,7 @@ def verdict(soak: Soak) -> list[str]:
         f"faults of networks: {_listed(soak.faults)}",
         f"unanswered frames of living sessions: {ledger.unanswered}",
         f"held more than before: {_listed(soak.leaks)}",
-        f"memory blocks of Python more than before: {soak.more_blocks}",
+        f"in use more than before: {soak.more.blocks} memory blocks of Python, {soak.more.size_bytes / 1024:.0f} KiB",
         f"largest difference of {ledger.compared} predictions from those without chaos: {ledger.max_difference:.2g}",
         f"memory: {soak.slope:+.0f} KiB/min after the warm-up"
         + ("" if soak.is_judged_by_slope else " (too short to be judged)"),
@@ -117,7 +117,8 @@ def write(soak: Soak, file: Path) -> None:
         "unanswered": ledger.unanswered,
         "faults": soak.faults,
         "leaks": soak.leaks,
-        "more_python_blocks": soak.more_blocks,
+        "more_python_blocks": soak.more.blocks,
+        "more_memory_kib": round(soak.more.size_bytes / 1024),
         "memory_slope_kib_per_min": round(soak.slope, 1),
         "predictions_compared": ledger.compared,
         "max_difference": ledger.max_difference,

@@ -1,10 +1,13 @@
 """The service with networks that fail now and then; for `loadtest.soak` alone, so that no setting of it can do this.
 
-Beside what the service says of itself its ``/metrics`` has ``soak_tasks``, the tasks of its event loop,
-``soak_blocks``, what Python has in use, and ``soak_faults_total`` by kind. Run as a program it serves until SIGTERM.
+Beside what the service says of itself its ``/metrics`` has ``soak_tasks``, the tasks of its event loop, ``soak_blocks`` and
+``soak_bytes``, what Python and the process have in use, and ``soak_faults_total`` by kind. Run as a program it serves
+until SIGTERM.
 """
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import random
 import sys
@@ -13,6 +16,7 @@ from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
@@ -64,6 +68,13 @@ def _blocks() -> int:
     return sys.getallocatedblocks()
 
 
+def _bytes() -> int:
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # glibc's alone.
+        ctypes.CDLL(None).malloc_trim(0)
+    return int(psutil.Process().memory_info().rss)
+
+
 class SoakMetrics(Metrics):
     """The service's metrics, and what only a soak asks for."""
 
@@ -73,6 +84,7 @@ class SoakMetrics(Metrics):
         loop = asyncio.get_running_loop()
         self._gauge("soak_tasks", "Tasks of the event loop.").set_function(lambda: len(asyncio.all_tasks(loop)))
         self._gauge("soak_blocks", "Memory blocks of Python that are in use, garbage aside.").set_function(_blocks)
+        self._gauge("soak_bytes", "Memory of the process, without what its allocator keeps.").set_function(_bytes)
         self.faults = self._counter("soak_faults", "Faults of networks, by kind.", ["kind"])
 
 

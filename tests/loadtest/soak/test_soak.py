@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Metric
 
 from loadtest.servers import Sample
-from loadtest.soak.held import leaks, parse_faults, parse_gauges, slope_kib_per_min
+from loadtest.soak.held import InUse, leaks, parse_faults, parse_gauges, slope_kib_per_min
 from loadtest.soak.lives import Ledger
 from loadtest.soak.peer import CLOSED, Peer
 from loadtest.soak.report import Soak, verdict, write
@@ -38,7 +38,7 @@ def soak(ledger: Ledger, **given: Any) -> Soak:
     """A soak of ten minutes in which nothing happened but what is given."""
     samples = [Sample(float(second), 0.0, 2**27) for second in range(600)]
     usual: dict[str, Any] = {
-        "made_by": {}, "seconds": 600.0, "clients": 1, "leaks": {"tasks": 0}, "more_blocks": 0, "faults": {},
+        "made_by": {}, "seconds": 600.0, "clients": 1, "leaks": {"tasks": 0}, "more": InUse(0, 0), "faults": {},
         "healthy": True, "samples": samples,
     }  # fmt: skip
     return Soak(ledger=ledger, **{**usual, **given})
@@ -103,7 +103,7 @@ class TestBroken:
         ("given", "promise"),
         [
             ({"leaks": {"descriptors": 2}}, "2 descriptors more than before"),
-            ({"more_blocks": 2001}, "2001 memory blocks"),
+            ({"more": InUse(2001, 0)}, "2001 memory blocks"),
             ({"healthy": False}, "not healthy"),
             ({"samples": [Sample(s, 0.0, int(2**27 + s * 10_000)) for s in range(600)]}, "Memory grows by 586 KiB/min"),
         ],
