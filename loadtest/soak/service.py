@@ -1,8 +1,8 @@
 """The service with networks that fail now and then; for `loadtest.soak` alone, so that no setting of it can do this.
 
-Beside what the service says of itself its ``/metrics`` has ``soak_tasks``, the tasks of its event loop, ``soak_blocks`` and
-``soak_bytes``, what Python and the process have in use, and ``soak_faults_total`` by kind. Run as a program it serves
-until SIGTERM.
+Beside what the service says of itself its ``/metrics`` has ``soak_tasks``, the tasks of its event loop, ``soak_blocks``
+and ``soak_bytes``, what Python and the process have in use, and ``soak_faults_total`` by kind. Run as a program it
+serves until SIGTERM.
 """
 
 import asyncio
