@@ -47,6 +47,8 @@ USER 10001:10001
 FROM runtime AS loadtest
 COPY --from=installed-loadtest /opt/timeconv /opt/timeconv
 COPY loadtest /opt/loadtest/loadtest
+# Its reports say where they come from.
+COPY training/__init__.py training/provenance.py /opt/loadtest/training/
 ENV PYTHONPATH=/opt/loadtest MPLCONFIGDIR=/tmp
 WORKDIR /var/lib/timeconv
 ENTRYPOINT ["python", "-m", "loadtest.load"]

@@ -157,6 +157,20 @@ def test_what_is_in_the_service(target: str) -> None:
     assert "uninstall --yes build hatchling" in text
 
 
+def test_what_is_in_the_load_test() -> None:
+    """The load generator's image has every file of ours that it imports; the service itself is installed there."""
+    program = """import sys, loadtest.load
+ours = [module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("loadtest", "training")]
+print(*ours, sep="\\n")"""
+    command = [sys.executable, "-c", program]
+    imported = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - ours
+    copied = {source for copy in STAGES["loadtest"].copies if copy.stage is None for source in copy.sources}
+    files = [Path(file).relative_to(ROOT) for file in imported.stdout.split()]
+    assert len(files) > 10
+    assert [file for file in files if not {str(file), *map(str, file.parents)} & copied] == []
+    assert [file for file in files if dockerfile.is_ignored(str(file), IGNORED)] == []
+
+
 @pytest.mark.parametrize("target", SERVICES)
 def test_how_the_service_is_started(target: str) -> None:
     """The entry point is `timeconv serve`, stopped by SIGTERM."""
