@@ -18,6 +18,8 @@ compile test.txt pyproject.toml --group build --group test --group lint --constr
 compile training.txt requirements/training.in --constraint requirements/test.txt
 # What `make bench` measures beside the service.
 compile benchmark.txt requirements/benchmark.in --constraint requirements/test.txt
+# The extra cuda: NVIDIA's libraries beside requirements/serve.txt, whose versions it keeps.
+compile cuda.txt pyproject.toml --extra cuda --constraint requirements/test.txt
 # The extra openvino, beside requirements/serve.txt, whose versions it keeps.
 compile openvino.txt pyproject.toml --extra openvino --constraint requirements/test.txt
 # Tools that judge from outside: make openapi, sbom, audit.
