@@ -1,6 +1,7 @@
 """The door: who finds a place, and that nobody enters a service that is stopping."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, cast
@@ -82,7 +83,7 @@ class TestSessions:
         with ExitStack() as old, ExitStack() as new:
             old.enter_context(session_place(engine, caller(), whose))
             holder = FakeHolder(old)
-            token = engine.resumption.hold(holder, whose, party="")
+            token = engine.resumption.hold(holder, whose.identity, party="")
             for shown in (None, "guess"):
                 with pytest.raises(TimeConvError):
                     new.enter_context(session_place(engine, caller(), whose, shown))
@@ -100,11 +101,11 @@ class TestSessions:
         engine = engine_of(max_sessions_per_address=1)
         with ExitStack() as old, session_place(engine, caller(THERE), ANYONE):
             old.enter_context(session_place(engine, caller(), ANYONE))
-            token = engine.resumption.hold(FakeHolder(old), ANYONE, party="")
+            token = engine.resumption.hold(FakeHolder(old), ANYONE.identity, party="")
             with pytest.raises(TooManySessions):
                 session_place(engine, caller(THERE), ANYONE, token).__enter__()
             with session_place(engine, caller(), ANYONE, token):
-                assert engine.resumption.take(token, ANYONE) is FakeHolder.session
+                assert engine.resumption.take(token, ANYONE.identity) is FakeHolder.session
 
     def test_another_key(self) -> None:
         """A token of another's frees no place and ends nothing."""
@@ -112,7 +113,7 @@ class TestSessions:
         with ExitStack() as old:
             old.enter_context(session_place(engine, caller(), whose))
             holder = FakeHolder(old)
-            token = engine.resumption.hold(holder, whose, party="")
+            token = engine.resumption.hold(holder, whose.identity, party="")
             with pytest.raises(Unavailable):
                 session_place(engine, caller(), key("thief"), token).__enter__()
             assert holder.gave_up == 0
@@ -122,7 +123,7 @@ class TestSessions:
         engine = engine_of()
         engine.drain.begun = True
         holder = FakeHolder(ExitStack())
-        token = engine.resumption.hold(holder, ANYONE, party="")
+        token = engine.resumption.hold(holder, ANYONE.identity, party="")
         with pytest.raises(Unavailable):
             session_place(engine, caller(), ANYONE, token).__enter__()
         assert holder.gave_up == 0
@@ -139,7 +140,11 @@ class TestSessions:
 
         engine.network = network
         engine.metrics = SimpleNamespace(refused=refused.append)
-        link = SimpleNamespace(end=lambda _, close_code, code: ended.append((close_code, code)))
+
+        async def while_open(awaited: Coroutine[Any, Any, None]) -> None:
+            await awaited
+
+        link = SimpleNamespace(while_open=while_open, end=lambda _, close_code, code: ended.append((close_code, code)))
         scope = {"subprotocols": [], "extensions": {EXTENSION: link}}
         websocket = SimpleNamespace(scope=scope, accept=accept, query_params=QueryParams(""))
         asyncio.run(_accepted(cast("Engine", engine), cast("Any", websocket), ANYONE, ExitStack()))
