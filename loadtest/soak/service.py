@@ -65,7 +65,7 @@ class SoakMetrics(Metrics):
         super().__init__()
         loop = asyncio.get_running_loop()
         self._gauge("soak_tasks", "Tasks of the event loop.").set_function(lambda: len(asyncio.all_tasks(loop)))
-        self.faults = self._counter("soak_faults", "Faults of networks, by kind.", ["kind"])
+        self.faults = Counter("soak_faults", "Faults of networks, by kind.", ["kind"], registry=self.registry)
 
 
 class FaultyPool(WorkerPool):

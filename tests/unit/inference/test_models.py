@@ -12,22 +12,32 @@ from service.errors import ModelDamaged, UnknownModel
 from service.inference.artifact import ModelStore
 from service.inference.batch import Runner
 from service.inference.device import choose_device
-from service.inference.models import Networks
+from service.inference.models import LoadedNetwork, Networks
 from service.settings import shipped_model_store
+from tests.fakes import ManualClock
 
 NAME = "timeconv-mini-xception"
 SPEC = f"{NAME}@1"
 
 
 class Lanes:
-    """Remembers the lanes that were opened, and those that were closed."""
+    """Remembers the lanes that were opened, those that were closed, and what was said of their networks."""
 
     def __init__(self) -> None:
+        self.clock = ManualClock()
         self.opened: list[tuple[str, Runner, int]] = []
         self.closed: list[str] = []
+        self.said: list[tuple[str, str, str, float]] = []
 
     def open(self, name: str, runner: Runner, max_batch: int) -> None:
         self.opened.append((name, runner, max_batch))
+
+    def network_loaded(self, network: LoadedNetwork, file: str, sha256: str, seconds: float) -> None:
+        self.said.append((network.lane, file, sha256, seconds))
+
+    def network_unloaded(self, lane: str) -> None:
+        assert lane in self.closed
+        self.said.append((lane, "", "", 0.0))
 
     @property
     def names(self) -> list[str]:
@@ -59,6 +69,8 @@ def networks(
         open_lane=lanes.open,
         close_lane=lanes.closed.append,
         default=default,
+        observer=lanes,
+        clock=lanes.clock,
     )
 
 

@@ -1,10 +1,10 @@
-"""service.telemetry.histogram, held against prometheus-client's own."""
+"""service.telemetry.series, held against prometheus-client's own."""
 
 import math
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from service.telemetry.histogram import Histograms
+from service.telemetry.series import Histograms
 
 BOUNDS = (0.001, 0.25, 1)
 VALUES = (0.0, 0.001, 0.0011, 0.25, 0.7, 1.0, 3.0, math.inf)
@@ -19,13 +19,13 @@ def test_a_series_reads_like_prometheus_clients() -> None:
     """The same values in a histogram of prometheus-client give the same text."""
     theirs, ours = CollectorRegistry(), CollectorRegistry()
     histogram = Histogram("a_seconds", "Some.", ["stage"], buckets=BOUNDS, registry=theirs)
-    histograms = Histograms("a_seconds", "Some.", BOUNDS, label="stage", values=["x", "y"])
+    histograms = Histograms("a_seconds", "Some.", BOUNDS, ["stage"])
     ours.register(histograms)
     for stage in ("x", "y"):
-        child = histogram.labels(stage)
+        child, _ = histogram.labels(stage), histograms.labels(stage)
         for value in VALUES if stage == "x" else ():
             child.observe(value)
-            histograms.series[stage].observe(value)
+            histograms.labels(stage).observe(value)
     assert exposition(ours) == exposition(theirs)
 
 
@@ -35,6 +35,5 @@ def test_without_a_label() -> None:
     Histogram("a_seconds", "Some.", buckets=BOUNDS, registry=theirs).observe(0.3)
     histograms = Histograms("a_seconds", "Some.", BOUNDS)
     ours.register(histograms)
-    (series,) = histograms.series.values()
-    series.observe(0.3)
+    histograms.labels().observe(0.3)
     assert exposition(ours) == exposition(theirs)
