@@ -138,7 +138,7 @@ class TestSessions:
             """As of a WebSocket."""
 
         engine.network = network
-        engine.metrics = SimpleNamespace(refused=refused.append)
+        engine.metrics = SimpleNamespace(refused=refused.append, text_sent=lambda _: None)
         link = SimpleNamespace(end=lambda _, close_code, code: ended.append((close_code, code)))
         scope = {"subprotocols": [], "extensions": {EXTENSION: link}}
         websocket = SimpleNamespace(scope=scope, accept=accept, query_params=QueryParams(""))
