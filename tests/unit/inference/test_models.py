@@ -310,3 +310,23 @@ def test_stamp(store: Path) -> None:
     assert known.stamp("nothing") == ()
     changed(store, lambda _: None, version="2")
     assert known.stamp(NAME) != before
+
+
+def test_what_is_loaded_is_said(lanes: Lanes, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that runs, and how long it took; and that it serves no more, once its lane is closed."""
+
+    def slow(*_: object, limit: int, budget_s: float) -> int:  # noqa: ARG001 - as it is called
+        lanes.clock.advance(1.5)
+        return limit
+
+    monkeypatch.setattr("service.inference.models.worthwhile_batch", slow)
+    manifest = json.loads((store / NAME / "1" / "manifest.json").read_bytes())
+    known = networks(lanes, store, max_batch=1)
+    known.load(NAME)
+    known.load(NAME)
+    loaded = (SPEC, manifest["file"], manifest["sha256"], 1.5)
+    assert lanes.said == [loaded]
+    changed(store, lambda _: None, version="2")
+    known.renew(NAME)
+    known.unload()
+    assert [lane for lane, *_ in lanes.said] == [SPEC, f"{NAME}@2", SPEC]
