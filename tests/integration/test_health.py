@@ -171,6 +171,7 @@ class TestMetrics:
             sample = ("timeconv_predict_requests_total", (("outcome", outcome),))
             assert after[sample] - before.get(sample, 0) == more
         assert after["timeconv_frames_received_total", ()] == before["timeconv_frames_received_total", ()]
+        assert after["timeconv_confidence_count", ()] - before["timeconv_confidence_count", ()] == 1
 
     def test_version(self, client: httpx.Client) -> None:
         """The version in use is told."""
@@ -218,6 +219,13 @@ class TestMetrics:
         assert sum(after[sample] - before.get(sample, 0) for sample in emotions) == 3
         for work in ("frames", "batch"):
             assert more("timeconv_worker_busy_seconds_total", work=work) > 0
+
+    def test_errors_are_answers_too(self, live_server: LiveServer, client: httpx.Client) -> None:
+        """The bytes of the message that refuses a session are counted."""
+        before = samples(client)["timeconv_answer_bytes_total", ()]
+        with connect(f"{live_server.ws}?faces=0", compression=None) as socket:
+            said = len(str(socket.recv(timeout=20)).encode())
+        assert samples(client)["timeconv_answer_bytes_total", ()] - before == said
 
     def test_what_runs(self, client: httpx.Client) -> None:
         """The default network's file is told by the digest of its manifest, and how long it took to load."""

@@ -204,12 +204,12 @@ def test_follows(metrics: Metrics) -> None:
 def test_emotions(metrics: Metrics) -> None:
     """Faces of the stream and of REST are counted by winner, with its probability, and whether it was certain."""
     metrics.frame_done(Outcome.PREDICTION, TIMES, 0.02, 0.03, [face("happy", 0.8)])
-    metrics.predicted("prediction", [face("sad", 0.3, uncertain=True)])
+    metrics.predicted("prediction", [face("sad", 0.3, uncertain=True), face("sad", 0.6)])
     assert value(metrics, "timeconv_emotions_total", emotion="happy") == 1
-    assert value(metrics, "timeconv_emotions_total", emotion="sad") == 1
+    assert value(metrics, "timeconv_emotions_total", emotion="sad") == 2
     assert value(metrics, "timeconv_uncertain_total") == 1
-    assert value(metrics, "timeconv_confidence_count") == 2
-    assert value(metrics, "timeconv_confidence_sum") == pytest.approx(1.1)
+    assert value(metrics, "timeconv_confidence_count") == 3
+    assert value(metrics, "timeconv_confidence_sum") == pytest.approx(1.7)
     assert value(metrics, "timeconv_confidence_bucket", le="0.3") == 1
 
 
