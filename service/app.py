@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 
 from service import __version__
 from service.api import entry, health, models, page, predict, problems, stream, tokens
+from service.api.requests import RequestIds
 from service.engine import Engine, open_engine
 from service.settings import Settings
 
@@ -50,6 +51,7 @@ def create_app(engine: Engine) -> FastAPI:
     app.state.engine = engine
     problems.install(app)
     entry.install(app, engine.settings.allowed_origins)
+    app.add_middleware(RequestIds)
     for part in (models, predict):
         app.include_router(part.router, dependencies=[Depends(entry.admit)], responses=entry.RESPONSES)
     for part in (tokens, stream, page, *(() if engine.settings.ops_port else (health,))):
@@ -71,5 +73,6 @@ def create_ops_app(engine: Engine) -> FastAPI:
     app = FastAPI(title="TimeConv operations", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.engine = engine
     problems.install(app)
+    app.add_middleware(RequestIds)
     app.include_router(health.router)
     return app

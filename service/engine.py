@@ -25,6 +25,7 @@ from service.errors import (
 )
 from service.inference.artifact import ModelStore
 from service.inference.device import Tuning, choose_device
+from service.inference.gpu import device_memory
 from service.inference.models import LoadedNetwork, Networks
 from service.inference.runner import OnnxDetector
 from service.inference.scheduler import Scheduler
@@ -37,6 +38,7 @@ from service.places import Places
 from service.resume import Resumption
 from service.sessions import Sessions
 from service.settings import Settings
+from service.telemetry.lag import watch_lag
 from service.telemetry.metrics import Metrics
 from service.vision.detect import BlazeFace, Detector, Haar, YuNet
 from service.vision.look import Look
@@ -180,6 +182,8 @@ async def open_engine(
         open_lane=functools.partial(pool.add_lane, parallel=device.parallel),
         close_lane=pool.close_lane,
         default=settings.model,
+        observer=metrics,
+        clock=clock,
     )
     # However many ask at once, networks are loaded on one thread, and the store is listed on another one.
     loading, reading = Aside("loading"), Aside("reading")
@@ -199,6 +203,9 @@ async def open_engine(
     metrics.watch_sessions(lambda: sessions.active, lambda: sessions.blocked)
     metrics.watch_kept(lambda: resumption.kept)
     metrics.watch_queues(lambda: pool.waiting_turns, lambda: pool.waiting_windows, lambda: sessions.in_flight)
+    metrics.watch_workers(settings.workers, pool.busy_s, lambda: pool.call_age_s)
+    if device.providers and device.name != "cpu":
+        metrics.watch_device_memory(device_memory)
     look = Look(
         detector,
         detect_every=settings.detect_every_frames,
@@ -206,11 +213,14 @@ async def open_engine(
         max_pixels=settings.max_frame_pixels,
         clock=clock,
     )
-    watchdog = Watchdog(pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process)
+    watchdog = Watchdog(
+        pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process, on_stuck=metrics.workers_stuck
+    )
     model_watch = ModelWatch(networks, sessions, metrics, loading)
     pool.start()
     watching = [
         asyncio.create_task(watchdog.run()),
+        asyncio.create_task(watch_lag(metrics.timer_fired)),
         asyncio.create_task(model_watch.run(settings.model_poll_ms / 1000)),
     ]
     try:

@@ -14,7 +14,7 @@ then; whatever is still open when the client is gone is ``abandoned``. So receiv
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from service.inference.scheduler import Delivery, Fate, WindowItem
 from service.limits import TokenBucket
 from service.protocol import (
     MAX_IN_FLIGHT,
+    FaceResult,
     FramesOutcome,
     Freshness,
     Options,
@@ -59,8 +60,10 @@ class FrameObserver(Protocol):
         """A binary message came."""
         ...
 
-    def frame_done(self, outcome: Outcome, times: StageTimes, total_s: float, age_s: float) -> None:
-        """The outcome of a frame is decided."""
+    def frame_done(
+        self, outcome: Outcome, times: StageTimes, total_s: float, age_s: float, faces: Sequence[FaceResult] = ()
+    ) -> None:
+        """The outcome of a frame is decided; ``faces`` of a prediction."""
         ...
 
 
@@ -395,7 +398,7 @@ class Session:
         out, self._sending = self._sending, None
         assert out is not None
         for frame in out.frames:
-            self._done(frame, out.answer.outcome)
+            self._done(frame, out.answer.outcome, out.answer.faces)
         self.last_activity_s = self._clock()
         self._on_change()
 
@@ -437,12 +440,12 @@ class Session:
             else:
                 self._outgoing.append(_Outgoing(out.frames, answer))
 
-    def _done(self, frame: Frame, outcome: Outcome) -> None:
+    def _done(self, frame: Frame, outcome: Outcome, faces: Sequence[FaceResult] = ()) -> None:
         if self._open.pop(frame.seq, None) is None:
             return
         self.outcomes[outcome] += 1
         now_s = self._clock()
-        self._observer.frame_done(outcome, frame.times, now_s - frame.received_s, _age_s(frame, now_s))
+        self._observer.frame_done(outcome, frame.times, now_s - frame.received_s, _age_s(frame, now_s), faces)
 
 
 def _continues(out: _Outgoing, frame: Frame, answer: Answer) -> bool:

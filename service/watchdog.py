@@ -27,12 +27,17 @@ class Watchdog:
         *,
         stuck_s: float,
         exit_process: Callable[[int], None],
+        on_stuck: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """``exit_process(status)`` ends the process; it is called a grace time after the frames were answered."""
+        """``exit_process(status)`` ends the process; it is called a grace time after the frames were answered.
+
+        ``on_stuck`` hears how many workers are stuck or dead.
+        """
         self._pool = pool
         self._sessions = sessions
         self._stuck_s = stuck_s
         self._exit_process = exit_process
+        self._on_stuck = on_stuck
 
     @property
     def stuck(self) -> bool:
@@ -49,6 +54,7 @@ class Watchdog:
         stuck = self._pool.stuck(self._stuck_s)
         if not stuck:
             return False
+        self._on_stuck(len(stuck))
         for worker in stuck:
             log.critical("Worker is %s", worker.state, extra={"worker": worker.name, "busy_s": worker.busy_s})
         self._pool.fail_stuck(self._stuck_s)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.inference.batch import Runner
 from service.inference.models import LoadedNetwork
 from service.inference.scheduler import Batch, Delivery, Fate, WindowItem
-from service.protocol import Outcome
+from service.protocol import FaceResult, Outcome
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry
 from service.vision.detect import Face
@@ -192,13 +192,22 @@ class Recorder:
     def __init__(self) -> None:
         self.received = 0
         self.outcomes: list[Outcome] = []
+        self.faces: list[FaceResult] = []
         self.batches: list[tuple[int, str]] = []
 
     def frame_received(self, size_bytes: int) -> None:  # noqa: ARG002 - the protocol's
         self.received += 1
 
-    def frame_done(self, outcome: Outcome, times: StageTimes, total_s: float, age_s: float) -> None:  # noqa: ARG002
+    def frame_done(
+        self,
+        outcome: Outcome,
+        times: StageTimes,  # noqa: ARG002 - the protocol's, as those below
+        total_s: float,  # noqa: ARG002
+        age_s: float,  # noqa: ARG002
+        faces: Sequence[FaceResult] = (),
+    ) -> None:
         self.outcomes.append(outcome)
+        self.faces += faces
 
     def batch_ran(self, batch: Batch, queue_s: Sequence[float], infer_s: float) -> None:  # noqa: ARG002
         self.batches.append((len(batch.items), batch.reason))

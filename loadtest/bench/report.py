@@ -3,8 +3,8 @@
 ``bench.json`` is a list, an object a case (times in microseconds of CPU time a prediction):
 
 - ``case``, ``floor_us``, ``service_us``, ``ratio``, ``ratio_without_following``
-- ``parts_us``: the floor's addends ``echo``, ``decode``, ``crop``, ``network`` and ``detect``; and ``follow``, which is
-  no part of it
+- ``parts_us``: the floor's addends ``echo``, ``decode``, ``crop``, ``network`` and ``detect``; and ``follow`` and
+  ``metrics``, which are no part of it
 - ``without_following``: ``floor_us``, ``service_us`` and ``parts_us`` of that ratio; null where no face is searched
 - ``detector_rate``, ``detector_run_us``, ``network_batch``, ``max_difference``
 - ``cores``, ``predictions_per_s``, ``total_ms``, ``batches``: as `loadtest.bench.floor.Served`
@@ -103,7 +103,7 @@ def _case(result: Result) -> dict[str, Any]:
         "service_us": served.us,
         "ratio": result.ratio,
         "ratio_without_following": result.ratio_without_following,
-        "parts_us": {**result.floor, "follow": result.parts.follow},
+        "parts_us": {**result.floor, "follow": result.parts.follow, "metrics": result.parts.metrics},
         "without_following": without,
         "detector_rate": served.detector_rate,
         "detector_run_us": result.parts.following.detect,

@@ -85,7 +85,7 @@ class SoakMetrics(Metrics):
         self._gauge("soak_tasks", "Tasks of the event loop.").set_function(lambda: len(asyncio.all_tasks(loop)))
         self._gauge("soak_blocks", "Memory blocks of Python that are in use, garbage aside.").set_function(_blocks)
         self._gauge("soak_bytes", "Memory of the process, without what its allocator keeps.").set_function(_bytes)
-        self.faults = self._counter("soak_faults", "Faults of networks, by kind.", ["kind"])
+        self.faults = Counter("soak_faults", "Faults of networks, by kind.", ["kind"], registry=self.registry)
 
 
 class FaultyPool(WorkerPool):

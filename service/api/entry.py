@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from service.access import ApiKey
+from service.api.requests import HEADER
 from service.engine import Engine
 from service.errors import OriginRefused, RateLimited
 from service.limits import NamedPlaces, TokenBucket, is_loopback, origin_of
@@ -178,7 +179,7 @@ def install(app: FastAPI, allowed_origins: str) -> None:
             allow_origins=origins,
             allow_methods=["POST"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Retry-After", HEADER],
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
 from service.engine import Engine
 
@@ -45,6 +46,8 @@ async def readyz(request: Request) -> JSONResponse:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Text exposition format."""
+    """Text exposition format, or OpenMetrics for who asks for it."""
     engine: Engine = request.app.state.engine
-    return Response(engine.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    wanted = "application/openmetrics-text" in request.headers.get("accept", "")
+    content_type = OPENMETRICS if wanted else CONTENT_TYPE_LATEST
+    return Response(engine.metrics.exposition(openmetrics=wanted), media_type=content_type)

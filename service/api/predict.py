@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -15,12 +16,15 @@ from starlette.requests import ClientDisconnect
 
 from service import protocol
 from service.api.entry import prediction_place
+from service.api.requests import request_id
 from service.engine import Engine
 from service.errors import BadBody, ClientGone, TimedOut, TooLarge
 from service.inference.models import LoadedNetwork
 from service.predict import PredictCall
 from service.protocol import FrameOutcome, Prediction, PredictOptions
 from service.vision.window import FRAMES
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["prediction"])
 
@@ -86,6 +90,7 @@ async def predict(request: Request) -> Response:
     """Five JPEGs in order (multipart ``frames``, or base64 in JSON), or one that stands for all five."""
     engine: Engine = request.app.state.engine
     options = protocol.parse_predict_query(request.query_params.multi_items())
+    started_s = engine.clock()
     timeout_ms = engine.settings.predict_timeout_ms
     try:
         # The deadline is for the upload too, or a few slow ones would hold all places.
@@ -100,7 +105,18 @@ async def predict(request: Request) -> Response:
         raise TimedOut(f"No answer within {timeout_ms} ms") from error
     except ClientDisconnect as error:
         raise ClientGone("The client left during the upload") from error
-    engine.metrics.predicted(message.outcome if isinstance(message, FrameOutcome) else "prediction")
+    outcome = "prediction" if isinstance(message, Prediction) else message.outcome
+    engine.metrics.predicted(outcome, message.faces if isinstance(message, Prediction) else ())
+    log.info(
+        "Prediction answered",
+        extra={
+            "request": request_id(request),
+            "key": request.state.key.name,
+            "model": network.lane,
+            "outcome": str(outcome),
+            "took_s": round(engine.clock() - started_s, 4),
+        },
+    )
     return Response(protocol.encode(message), media_type="application/json")
 
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from service.api.requests import HEADER, request_id
 from service.errors import FrameRefused, TimeConvError, Unauthorized
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, status_code=error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(TimeConvError("The service failed on this request"))
+async def _unexpected(connection: Request, error: Exception) -> JSONResponse:
+    request = request_id(connection)
+    log.error("%s %s failed", connection.method, connection.url.path, exc_info=error, extra={"request": request})
+    response = problem(TimeConvError("The service failed on this request"))
+    response.headers[HEADER] = request  # This answer is made outside of all middleware.
+    return response

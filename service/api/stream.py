@@ -14,6 +14,7 @@ from service import protocol
 from service.access import ApiKey
 from service.api.entry import address_of, bearer, key_of, session_place, token_offered
 from service.api.problems import problem
+from service.api.requests import request_id
 from service.engine import Engine
 from service.errors import BadOption, ClientGone, GoingAway, NoSuchStream, ResumedElsewhere, TimeConvError
 from service.inference.models import LoadedNetwork
@@ -71,7 +72,7 @@ async def _accepted(engine: Engine, websocket: WebSocket, key: ApiKey, places: E
         _refuse(engine, websocket, error)
         return
     except Exception:
-        log.exception("A session could not be opened")
+        log.exception("A session could not be opened", extra={"request": request_id(websocket)})
         _refuse(engine, websocket, TimeConvError("The service failed to open this session"))
         return
     before = _before(engine, websocket, key)
@@ -100,16 +101,18 @@ def _before(engine: Engine, websocket: WebSocket, key: ApiKey) -> Session | None
 
 def _refuse(engine: Engine, websocket: WebSocket, error: TimeConvError) -> None:
     engine.metrics.refused(error.code)
-    _end(_link(websocket), error)
+    _end(engine, _link(websocket), error)
 
 
 def _link(websocket: WebSocket) -> Link:
     return cast("Link", websocket.scope["extensions"][EXTENSION])
 
 
-def _end(link: Link, error: TimeConvError) -> None:
+def _end(engine: Engine, link: Link, error: TimeConvError) -> None:
     """Say why, and close, whether the client reads or not."""
-    link.end(protocol.encode(protocol.error_message(error, closing=True)), error.close_code, error.code)
+    text = protocol.encode(protocol.error_message(error, closing=True))
+    link.end(text, error.close_code, error.code)
+    engine.metrics.text_sent(len(text))
 
 
 class StreamConnection:
@@ -137,6 +140,7 @@ class StreamConnection:
         self._engine = engine
         self._websocket = websocket
         self._link = _link(websocket)
+        self._request = request_id(websocket)
         self._loop = asyncio.get_running_loop()
         self._notices: deque[ServerMessage] = deque()
         self._updating: asyncio.Task[None] | None = None
@@ -166,7 +170,7 @@ class StreamConnection:
     def expel(self, error: TimeConvError) -> None:
         """End the session with ``error``."""
         self._ends(error.code)
-        _end(self._link, error)
+        _end(self._engine, self._link, error)
 
     def give_up(self) -> None:
         """End, since another connection goes on with the session, in our places; frames in flight are abandoned now."""
@@ -201,6 +205,7 @@ class StreamConnection:
                 self, self.key.identity, party=self.key.name or address_of(self._websocket), shown=self._shown
             )
             self._notices.append(self._started())
+            self._engine.metrics.session_started()
             self._link.attach(self)
             self._wake()
             await self._websocket.receive()  # Messages come by calls; this is the end.
@@ -224,7 +229,10 @@ class StreamConnection:
             "Session ended",
             extra={
                 "session": self.session.identity,
+                "request": self._request,
                 "reason": self._reason,
+                "resumed": self._resumed,
+                "lasted_s": round(self._engine.clock() - self.session.started_s, 3),
                 "key": self.key.name,
                 "model": self.session.network.lane,
                 "received": self.session.received,
@@ -374,13 +382,13 @@ class StreamConnection:
         link = self._link
         while link.is_writable:
             if self._notices:
-                link.say(protocol.encode(self._notices.popleft()))
+                self._tell(protocol.encode(self._notices.popleft()))
             elif (message := self.session.next_message()) is not None:
                 self._answer(message)
             elif self._finished and self.session.is_settled:
                 code, reason = self._end_in_order
                 self._ends(reason)
-                link.say(protocol.encode(protocol.SessionClosed(totals=self.session.totals())))
+                self._tell(protocol.encode(protocol.SessionClosed(totals=self.session.totals())))
                 link.finish(code)
             else:
                 return
@@ -390,14 +398,18 @@ class StreamConnection:
         start_s = clock()
         text = protocol.encode(message)
         encoded_s = clock()
-        self._link.say(text)
+        self._tell(text)
         self.session.sent()
         if isinstance(message, protocol.Prediction):
             self._engine.metrics.message_sent(encoded_s - start_s, clock() - encoded_s)
 
+    def _tell(self, text: bytes) -> None:
+        self._link.say(text)
+        self._engine.metrics.text_sent(len(text))
+
     def _failed(self, error: Exception) -> None:
         """End the session: the client is told that it is our fault."""
-        log.error("A session failed", exc_info=error)
+        log.error("A session failed", exc_info=error, extra={"request": self._request})
         self.expel(TimeConvError("The service failed in this session"))
 
     def _give_turn(self) -> None:

@@ -270,6 +270,35 @@ def pinned_buffer(shape: tuple[int, ...], load: Load = load_library) -> NDArray[
     return np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(address.value)).reshape(shape)
 
 
+_RELAXED = 2
+"""CU_STREAM_CAPTURE_MODE_RELAXED: what this thread calls disturbs no graph that another one captures."""
+
+
+def device_memory(load: Load = load_library) -> dict[str, float]:
+    """Bytes of the GPU's memory, ``used`` (by all processes) and ``total``; nothing where the driver does not say."""
+    try:
+        driver = load("libcuda.so.1")
+    except OSError:
+        return {}
+    device, context, mode = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_int(_RELAXED)
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    # The context that ONNX Runtime works in; retained, so that it is not destroyed meanwhile.
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return {}
+    if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
+        return {}
+    try:
+        if driver.cuCtxPushCurrent_v2(context):
+            return {}
+        driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+        failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+        driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+        driver.cuCtxPopCurrent_v2(ctypes.byref(context))
+    finally:
+        driver.cuDevicePrimaryCtxRelease_v2(device)
+    return {} if failed else {"used": total.value - free.value, "total": total.value}
+
+
 def _open_session(content: bytes, providers: Sequence[tuple[str, dict[str, str]]]) -> ort.InferenceSession:
     session = open_session(content, providers)
     # ONNX Runtime leaves a provider out that it cannot load, with no more than a line in its log.

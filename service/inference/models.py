@@ -2,9 +2,11 @@
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from service.errors import ModelDamaged
 from service.inference.artifact import Artifact, ModelStore, NetworkManifest, Stamp
@@ -39,6 +41,18 @@ class LoadedNetwork:
     warning: str | None = None
 
 
+class NetworkObserver(Protocol):
+    """Who wants to know which networks serve; called on the threads that load and unload."""
+
+    def network_loaded(self, network: LoadedNetwork, file: str, sha256: str, seconds: float) -> None:
+        """A network serves from ``file``; to read, check and warm it took so long."""
+        ...
+
+    def network_unloaded(self, lane: str) -> None:
+        """A network serves no more."""
+        ...
+
+
 class Networks:
     """Loads networks, opens their lanes, and closes those that nobody uses any more.
 
@@ -57,6 +71,8 @@ class Networks:
         open_lane: Callable[[str, Runner, int], None],
         close_lane: Callable[[str], None],
         default: str,
+        observer: NetworkObserver,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``open_lane(name, runner, max_batch)`` makes a loaded network known to the workers, ``close_lane`` unknown.
 
@@ -71,6 +87,8 @@ class Networks:
         self._open_lane = open_lane
         self._close_lane = close_lane
         self._default = default
+        self._observer = observer
+        self._clock = clock
         self._loading = threading.Lock()
         self._asked_for: dict[str, LoadedNetwork] = {}
         self._lanes: dict[str, weakref.ref[LoadedNetwork]] = {}
@@ -130,6 +148,7 @@ class Networks:
             for name in [name for name, lane in self._lanes.items() if lane() is None]:
                 del self._lanes[name]
                 self._close_lane(name)
+                self._observer.network_unloaded(name)
                 log.info("Unloaded %s", name)
 
     def _find(self, spec: str) -> LoadedNetwork:
@@ -145,12 +164,14 @@ class Networks:
             raise ModelDamaged(f"{artifact.spec} has no crop geometry for the detector {self._detector!r}")
         if manifest.window != FRAMES:
             raise ModelDamaged(f"{artifact.spec} takes windows of {manifest.window} frames, not {FRAMES}")
+        start_s = self._clock()
         opened = open_network(artifact, self.device, self._tuning, max_batch=self._max_batch)
         batch = worthwhile_batch(
             opened.runner, (FRAMES, CROP_SIDE, CROP_SIDE), limit=self._max_batch, budget_s=self._batch_budget_s
         )
+        took_s = self._clock() - start_s
         self._open_lane(artifact.spec, opened.runner, batch)
-        file = opened.artifact.manifest.file
+        file, sha256 = opened.artifact.manifest.file, opened.artifact.manifest.sha256
         log.info(
             "Loaded %s, %s, on %s%s, batches up to %d", artifact.spec, file, self.device.name, _parity(opened), batch
         )
@@ -169,6 +190,7 @@ class Networks:
         if loaded.warning is not None:
             log.warning("%s", loaded.warning)
         self._lanes[artifact.spec] = weakref.ref(loaded)
+        self._observer.network_loaded(loaded, file, sha256, took_s)
         return loaded
 
 

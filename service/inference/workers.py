@@ -81,6 +81,7 @@ class WorkerPool:
         self._changed = threading.Condition()
         self._closing = False
         self._idle = 0
+        self._busy_s = {"frames": 0.0, "batch": 0.0}
         self._workers = [Worker(threading.Thread(name=f"worker-{index}", daemon=True)) for index in range(workers)]
         for worker in self._workers:
             worker.thread = threading.Thread(target=self._run, args=(worker,), name=worker.thread.name, daemon=True)
@@ -138,6 +139,20 @@ class WorkerPool:
         """Sources that wait for a worker."""
         return self._scheduler.waiting_turns
 
+    def busy_s(self) -> dict[str, float]:
+        """Seconds that workers were busy with ``frames`` and with a ``batch``, what they are at now included."""
+        with self._changed:
+            busy_s, now_s = dict(self._busy_s), self._clock()
+            for worker in self._workers:
+                if worker.work is not None:
+                    busy_s[_kind(worker.work)] += now_s - worker.since_s
+        return busy_s
+
+    @property
+    def call_age_s(self) -> float:
+        """How long the oldest piece of work that a worker is at has taken; 0 if none is at any."""
+        return max((state.busy_s for state in self.states()), default=0.0)
+
     def states(self) -> list[WorkerState]:
         """What each worker is at."""
         now_s = self._clock()
@@ -189,6 +204,7 @@ class WorkerPool:
         if work is None:
             return
         now_s = self._clock()
+        self._busy_s[_kind(work)] += now_s - worker.since_s
         if window is not None and (untold := self._submitted(window, now_s)) is not None:
             self._post([untold])
         self._scheduler.done(work, now_s)
@@ -233,6 +249,10 @@ class WorkerPool:
             fate: Fate = Scores(row, len(rows), waited_s, infer_s) if isinstance(row, list) else row
             deliveries.append(_fate_of(item, fate))
         return deliveries
+
+
+def _kind(work: Work) -> str:
+    return "batch" if isinstance(work, Batch) else "frames"
 
 
 def _fate_of(item: WindowItem, fate: Fate) -> Delivery:

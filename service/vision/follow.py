@@ -47,7 +47,7 @@ class Follower:
         self._growth = 1.0  # of the box, from frame to frame, by the last two detections
         self._found_px = 0.0
         self._found_s = -math.inf
-        self.detections = 0
+        self.detections = self.losses = 0
 
     @property
     def shrink(self) -> int:
@@ -69,6 +69,7 @@ class Follower:
             self._frames += 1
             self._face = followed
         else:
+            self.losses += followed is None and self._template is not None
             self._face = self._detect(gray, shrink, followed)
             self._frames, self._found_s = 1, time_s
             self._remember(gray, shrink)

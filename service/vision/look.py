@@ -21,7 +21,11 @@ _LEAST_CONTRAST = 8
 
 @dataclass(slots=True)
 class StageTimes:
-    """Seconds a frame spent in each stage so far, and whether the detector was asked."""
+    """Seconds a frame spent in each stage so far, and how its face was found.
+
+    ``detected``: whether the detector was asked. ``followed``: whether the face of the frame before was followed
+    without it, or lost; None where there was none to follow, or the detector was due.
+    """
 
     wait: float = 0.0
     decode: float = 0.0
@@ -30,6 +34,7 @@ class StageTimes:
     queue: float = 0.0
     infer: float = 0.0
     detected: bool = False
+    followed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class Look:
             sighting = _whole(gray)
             times.crop = self._clock() - decoded_s
             return sighting
-        detections = follower.detections
+        detections, losses = follower.detections, follower.losses
         face = follower.locate(gray, time_s, shrink)
         if shrink > 1 and not follower.saw_enough(shrink):
             # A face in another's place, or none: it may be too small for a picture shrunk for the other.
@@ -103,6 +108,10 @@ class Look:
             face = follower.locate(gray, time_s)
         located_s = self._clock()
         times.detect, times.detected = located_s - decoded_s, follower.detections > detections
+        if not times.detected:
+            times.followed = True
+        elif follower.losses > losses:
+            times.followed = False
         if face is None:
             return None
         sighting = _cropped(gray, shrink, face, geometry)

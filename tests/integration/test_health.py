@@ -8,12 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from service import __version__
+from service.inference.artifact import ModelStore
 from service.settings import Settings, shipped_model_store
 from tests.conftest import LiveServer, serving
+from tests.unit.telemetry.test_document import documented
 
 NAME = Settings().model
 
@@ -168,7 +171,96 @@ class TestMetrics:
             sample = ("timeconv_predict_requests_total", (("outcome", outcome),))
             assert after[sample] - before.get(sample, 0) == more
         assert after["timeconv_frames_received_total", ()] == before["timeconv_frames_received_total", ()]
+        assert after["timeconv_confidence_count", ()] - before["timeconv_confidence_count", ()] == 1
 
     def test_version(self, client: httpx.Client) -> None:
         """The version in use is told."""
         assert samples(client)["timeconv_build_info", (("version", __version__),)] == 1
+
+    def test_the_page(self, client: httpx.Client) -> None:
+        """A running service tells every metric of docs/metrics.md, but those of a GPU it has not, and no other."""
+        told = {
+            f"{name}_total" if family.type == "counter" else name
+            for name, family in scrape(client).items()
+            if not name.endswith("_created")
+        }
+        assert documented().keys() - told <= {"timeconv_device_memory_bytes"}
+        assert told <= documented().keys()
+
+    def test_openmetrics(self, client: httpx.Client) -> None:
+        """Who asks for OpenMetrics gets it, as Prometheus asks; who does not gets the text format."""
+        accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+        response = client.get("/metrics", headers={"Accept": accept})
+        assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        assert "timeconv_frames_received" in {family.name for family in openmetrics_families(response.text)}
+
+    def test_a_stream_moves_them(self, live_server: LiveServer, client: httpx.Client, face_clip: list[bytes]) -> None:
+        """Sessions, bytes of answers, faces that were followed, emotions and the workers' time are counted."""
+        before = samples(client)
+        answered = 0
+        with connect(live_server.ws, compression=None) as socket:
+            answered += len(str(socket.recv(timeout=20)).encode())
+            for frame in face_clip[:7]:
+                socket.send(frame)
+                answered += len(str(socket.recv(timeout=20)).encode())
+            after = samples(client)
+
+        def more(name: str, **labels: str) -> float:
+            sample = name, tuple(sorted(labels.items()))
+            return after[sample] - before.get(sample, 0)
+
+        assert more("timeconv_sessions_started_total") == 1
+        assert more("timeconv_answer_bytes_total") == answered
+        assert more("timeconv_detections_total") + more("timeconv_follows_total", result="hit") == 7
+        assert more("timeconv_follows_total", result="hit") >= 5
+        assert more("timeconv_confidence_count") == 3
+        emotions = [sample for sample in after if sample[0] == "timeconv_emotions_total"]
+        assert len(emotions) == 7
+        assert sum(after[sample] - before.get(sample, 0) for sample in emotions) == 3
+        for work in ("frames", "batch"):
+            assert more("timeconv_worker_busy_seconds_total", work=work) > 0
+
+    def test_errors_are_answers_too(self, live_server: LiveServer, client: httpx.Client) -> None:
+        """The bytes of the message that refuses a session are counted."""
+        before = samples(client)["timeconv_answer_bytes_total", ()]
+        with connect(f"{live_server.ws}?faces=0", compression=None) as socket:
+            said = len(str(socket.recv(timeout=20)).encode())
+        assert samples(client)["timeconv_answer_bytes_total", ()] - before == said
+
+    def test_what_runs(self, client: httpx.Client) -> None:
+        """The default network's file is told by the digest of its manifest, and how long it took to load."""
+        numbers = samples(client)
+        store = ModelStore(shipped_model_store())
+        artifact = store.find(NAME, "network")
+        manifest = artifact.manifest
+        named = {"model": artifact.spec, "version": manifest.version, "file": manifest.file, "sha256": manifest.sha256}
+        assert numbers["timeconv_model_info", tuple(sorted(named.items()))] == 1
+        assert numbers["timeconv_model_load_seconds_count", ()] >= 1
+        assert numbers["timeconv_workers", ()] == Settings().workers
+        assert numbers["timeconv_engine_call_age_seconds", ()] < 5
+        assert numbers["timeconv_event_loop_lag_seconds_count", ()] > 0
+
+    def test_callers_make_no_series(
+        self, live_server: LiveServer, client: httpx.Client, face_clip: list[bytes]
+    ) -> None:
+        """Whatever names callers think of, the series are those that the first of them caused."""
+
+        def call(name: str) -> None:
+            with connect(live_server.ws, compression=None, additional_headers={"X-Request-ID": name}) as socket:
+                socket.recv(timeout=20)
+                socket.send(face_clip[0])
+                socket.recv(timeout=20)
+                socket.send(json.dumps({"type": name}))
+                socket.recv(timeout=20)
+                socket.send('{"type":"session.close"}')
+                socket.recv(timeout=20)
+            client.get(f"/{name}")
+            client.request(name.upper(), "/v1/predict", headers={"Authorization": f"Bearer {name}"})
+            client.post(f"/v1/predict?model={name}", content=face_clip[0], headers={"Content-Type": "image/jpeg"})
+            client.post(f"/v1/predict?{name}=1")
+
+        call("first")
+        before = samples(client).keys()
+        for number in range(5):
+            call(f"caller{number}")
+        assert samples(client).keys() == before

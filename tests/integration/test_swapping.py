@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import json
+import re
 import shutil
 import threading
 import weakref
@@ -195,7 +196,7 @@ async def gone_over(session: Session, model: str) -> SessionUpdated:
 
 
 def test_a_version_that_nobody_uses_is_unloaded(store: Path, face_clip: list[bytes], lanes: Lanes) -> None:
-    """Swap after swap one network is loaded: lane and network of the version before go once its sessions went over."""
+    """Swap after swap one network is loaded: lane, network and metrics of the one before go once its sessions did."""
 
     async def talk(server: LiveServer) -> None:
         async with connect(server.url) as session, connect(server.url) as other:
@@ -206,6 +207,9 @@ def test_a_version_that_nobody_uses_is_unloaded(store: Path, face_clip: list[byt
                 await gone_over(session, f"{NAME}@{version}")
                 await gone_over(other, f"{NAME}@{version}")
                 await lanes.come_to(version)
+            async with httpx.AsyncClient(base_url=server.url) as http:
+                while set(re.findall('model="([^"]+)"', (await http.get("/metrics")).text)) != {f"{NAME}@4"}:
+                    pass
 
     with serving(Settings(port=0, model_store=store, model=NAME, model_poll_ms=20)) as server:
         asyncio.run(asyncio.wait_for(talk(server), 60))

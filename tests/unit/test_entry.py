@@ -139,7 +139,7 @@ class TestSessions:
             """As of a WebSocket."""
 
         engine.network = network
-        engine.metrics = SimpleNamespace(refused=refused.append)
+        engine.metrics = SimpleNamespace(refused=refused.append, text_sent=lambda _: None)
 
         async def while_open(awaited: Coroutine[Any, Any, None]) -> None:
             await awaited

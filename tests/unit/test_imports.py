@@ -175,9 +175,9 @@ def test_composition_root() -> None:
 
 
 def test_only_telemetry_knows_prometheus() -> None:
-    """Metrics are defined in one place; only the endpoint of ``/metrics`` also knows their format's name."""
+    """Metrics are defined in one place; only the endpoint of ``/metrics`` also knows their formats' names."""
     importers = {name for name in SERVICE if any(within(other, "prometheus_client") for other in imports(name))}
-    assert importers == {"service.telemetry.metrics", "service.telemetry.histogram", "service.api.health"}
+    assert importers == {"service.telemetry.metrics", "service.telemetry.series", "service.api.health"}
 
 
 @pytest.mark.parametrize("name", TRAINING)

@@ -783,3 +783,18 @@ class TestGoingOn:
         prediction = after.send()[-1]
         assert isinstance(prediction, Prediction)
         assert prediction.faces[0].id == 1
+
+
+def test_faces_are_told_with_the_prediction_that_was_sent() -> None:
+    """The observer hears of the faces of what clients were told, and of no others."""
+    desk = Desk(freshness="every")
+    desk.feed(*[b"face"] * 6)
+    desk.run()
+    assert desk.recorder.faces == []
+    message = desk.send()[-1]
+    assert isinstance(message, Prediction)
+    assert desk.recorder.faces == [*message.faces] * 2
+    desk.feed(b"face")
+    desk.run()
+    desk.session.close()
+    assert len(desk.recorder.faces) == 2

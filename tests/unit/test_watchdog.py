@@ -20,6 +20,7 @@ class Scene:
         self.runner = GatedRunner()
         self.box = Letterbox()
         self.exits: list[int] = []
+        self.stuck: list[int] = []
         self.sweeps: list[float] = []
         self.on_sweep: Callable[[], None] = lambda: None
         self.on_post: Callable[[], None] = lambda: None
@@ -27,7 +28,13 @@ class Scene:
             Scheduler(max_waiting=8, hold_s=0.0), workers=1, post=self.post, observer=Recorder(), clock=self.clock
         )
         self.pool.add_lane("fake@1", self.runner, 4)
-        self.watchdog = Watchdog(self.pool, self, stuck_s=5.0, exit_process=self.exits.append)  # type: ignore[arg-type] # sweeps
+        self.watchdog = Watchdog(
+            self.pool,
+            self,  # type: ignore[arg-type] # sweeps
+            stuck_s=5.0,
+            exit_process=self.exits.append,
+            on_stuck=self.stuck.append,
+        )
 
     def sweep(self) -> None:
         self.sweeps.append(self.clock())
@@ -70,11 +77,11 @@ def test_stuck(caplog: pytest.LogCaptureFixture) -> None:
         at.clock.advance(5.0)
         assert not at.watchdog.stuck
         assert not at.watchdog.check()
-        assert at.box.fates == []
+        assert (at.box.fates, at.stuck) == ([], [])
         at.clock.advance(0.001)
         assert at.watchdog.stuck
         assert at.watchdog.check()
-        assert at.box.fates == [("long", Dropped.STUCK)]
+        assert (at.box.fates, at.stuck) == ([("long", Dropped.STUCK)], [1])
         assert at.exits == []
     (record,) = caplog.records
     assert (record.worker, record.busy_s) == ("worker-0", pytest.approx(5.001))

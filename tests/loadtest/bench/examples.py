@@ -20,6 +20,7 @@ PARTS = Parts(
     follow=50.0,
     network=150.0,
     network_batch=8,
+    metrics=5.0,
 )
 DETECT = Result(
     case="mini-xception/640x480",

@@ -29,12 +29,18 @@ def test_where_nothing_is_searched_nothing_is_followed() -> None:
 
 
 def test_goals_name_the_figure_and_say_whether_it_is_met() -> None:
-    """A ratio a case, the absolute figure of the face alone, and the idle service."""
-    slow = dataclasses.replace(DETECT, served=dataclasses.replace(DETECT.served, us=500.0))
+    """A ratio a case, the absolute figure of the face alone, what metrics cost each, and the idle service."""
+    slow = dataclasses.replace(
+        DETECT,
+        served=dataclasses.replace(DETECT.served, us=500.0),
+        parts=dataclasses.replace(DETECT.parts, metrics=11.0),
+    )
     assert bench(results=(WHOLE, slow), idle_percent=1.0).goals() == [
         ("mini-xception/whole96: service / floor 1.05, at most 1.15", True),
         ("mini-xception/640x480: service / floor 1.25, at most 1.15", False),
         ("mini-xception/whole96: 252 us, at most 260 us", True),
+        ("mini-xception/whole96: metrics 5.0 us, 1.98 % of the service, under 2 %", True),
+        ("mini-xception/640x480: metrics 11.0 us, 2.20 % of the service, under 2 %", False),
         ("idle: 1.00 % of a core, under 1 %", False),
     ]
 

@@ -57,7 +57,7 @@ def test_a_face_alone_is_neither_searched_nor_followed(face_clip: list[bytes]) -
     )
     assert parts.following == parts.detecting
     assert (parts.following.detect, parts.follow) == (0.0, 0.0)
-    assert min(parts.following.decode, parts.following.crop, parts.network) > 0
+    assert min(parts.following.decode, parts.following.crop, parts.network, parts.metrics) > 0
 
 
 def test_a_large_face_that_is_followed_is_decoded_at_a_smaller_scale(face_clip: list[bytes]) -> None:

@@ -20,6 +20,7 @@ from service.inference.gpu import (
     BoundSession,
     GpuNetwork,
     cuda_options,
+    device_memory,
     open_gpu_network,
     pinned_buffer,
     tensorrt_options,
@@ -278,6 +279,81 @@ class TestPinnedBuffer:
             buffer = pinned_buffer((64,), load=lambda _: driver)  # type: ignore[arg-type, return-value] # a fake library
         assert (buffer.shape, buffer.dtype) == ((64,), np.uint8)
         assert "answers 2" in caplog.text
+
+
+class MemoryDriver:
+    """libcuda of a GPU with 80 bytes, 50 of them free; one of its calls may answer an error."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.fails = fails
+        self.retained = self.pushed = 0
+        self.modes: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: 999 if name == self.fails else getattr(self, f"_{name}")(*arguments)
+
+    def _cuInit(self, flags: int) -> int:  # noqa: N802 - the driver's name, as those below
+        return flags
+
+    def _cuDeviceGet(self, device: Any, ordinal: int) -> int:  # noqa: N802
+        device._obj.value = 7 + ordinal
+        return 0
+
+    def _cuDevicePrimaryCtxRetain(self, context: Any, device: ctypes.c_int) -> int:  # noqa: N802
+        assert device.value == 7
+        context._obj.value = 4096
+        self.retained += 1
+        return 0
+
+    def _cuDevicePrimaryCtxRelease_v2(self, device: ctypes.c_int) -> int:  # noqa: N802
+        assert device.value == 7
+        self.retained -= 1
+        return 0
+
+    def _cuCtxPushCurrent_v2(self, context: ctypes.c_void_p) -> int:  # noqa: N802
+        assert context.value == 4096
+        self.pushed += 1
+        return 0
+
+    def _cuCtxPopCurrent_v2(self, context: Any) -> int:  # noqa: N802
+        assert context._obj.value == 4096
+        self.pushed -= 1
+        return 0
+
+    def _cuThreadExchangeStreamCaptureMode(self, mode: Any) -> int:  # noqa: N802
+        self.modes.append(mode._obj.value)
+        mode._obj.value = 0
+        return 0
+
+    def _cuMemGetInfo_v2(self, free: Any, total: Any) -> int:  # noqa: N802
+        assert (self.retained, self.pushed, self.modes) == (1, 1, [2])
+        free._obj.value, total._obj.value = 50, 80
+        return 0
+
+
+class TestDeviceMemory:
+    def test_what_the_driver_says(self) -> None:
+        """Used and total, in the context of ONNX Runtime, disturbing no capture; all is left as it was."""
+        driver = MemoryDriver()
+        assert device_memory(lambda _: driver) == {"used": 30, "total": 80}  # type: ignore[arg-type, return-value] # a fake
+        assert (driver.retained, driver.pushed, driver.modes) == (0, 0, [2, 0])
+
+    @pytest.mark.parametrize(
+        "call", ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2", "cuMemGetInfo_v2"]
+    )
+    def test_a_driver_that_fails(self, call: str) -> None:
+        """Nothing is said, and nothing is held on to."""
+        driver = MemoryDriver(call)
+        assert device_memory(lambda _: driver) == {}  # type: ignore[arg-type, return-value] # a fake library
+        assert (driver.retained, driver.pushed) == (0, 0)
+
+    def test_no_driver(self) -> None:
+        """Nothing is said."""
+
+        def missing(name: str) -> ctypes.CDLL:
+            raise OSError(name)
+
+        assert device_memory(missing) == {}
 
 
 class FakeRuntime:

@@ -12,22 +12,32 @@ from service.errors import ModelDamaged, UnknownModel
 from service.inference.artifact import ModelStore
 from service.inference.batch import Runner
 from service.inference.device import choose_device
-from service.inference.models import Networks
+from service.inference.models import LoadedNetwork, Networks
 from service.settings import shipped_model_store
+from tests.fakes import ManualClock
 
 NAME = "timeconv-mini-xception"
 SPEC = f"{NAME}@1"
 
 
 class Lanes:
-    """Remembers the lanes that were opened, and those that were closed."""
+    """Remembers the lanes that were opened, those that were closed, and what was said of their networks."""
 
     def __init__(self) -> None:
+        self.clock = ManualClock()
         self.opened: list[tuple[str, Runner, int]] = []
         self.closed: list[str] = []
+        self.said: list[tuple[str, str, str, float]] = []
 
     def open(self, name: str, runner: Runner, max_batch: int) -> None:
         self.opened.append((name, runner, max_batch))
+
+    def network_loaded(self, network: LoadedNetwork, file: str, sha256: str, seconds: float) -> None:
+        self.said.append((network.lane, file, sha256, seconds))
+
+    def network_unloaded(self, lane: str) -> None:
+        assert lane in self.closed
+        self.said.append((lane, "", "", 0.0))
 
     @property
     def names(self) -> list[str]:
@@ -59,6 +69,8 @@ def networks(
         open_lane=lanes.open,
         close_lane=lanes.closed.append,
         default=default,
+        observer=lanes,
+        clock=lanes.clock,
     )
 
 
@@ -298,3 +310,23 @@ def test_stamp(store: Path) -> None:
     assert known.stamp("nothing") == ()
     changed(store, lambda _: None, version="2")
     assert known.stamp(NAME) != before
+
+
+def test_what_is_loaded_is_said(lanes: Lanes, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that runs, and how long it took; and that it serves no more, once its lane is closed."""
+
+    def slow(*_: object, limit: int, budget_s: float) -> int:  # noqa: ARG001 - as it is called
+        lanes.clock.advance(1.5)
+        return limit
+
+    monkeypatch.setattr("service.inference.models.worthwhile_batch", slow)
+    manifest = json.loads((store / NAME / "1" / "manifest.json").read_bytes())
+    known = networks(lanes, store, max_batch=1)
+    known.load(NAME)
+    known.load(NAME)
+    loaded = (SPEC, manifest["file"], manifest["sha256"], 1.5)
+    assert lanes.said == [loaded]
+    changed(store, lambda _: None, version="2")
+    known.renew(NAME)
+    known.unload()
+    assert [lane for lane, *_ in lanes.said] == [SPEC, f"{NAME}@2", SPEC]

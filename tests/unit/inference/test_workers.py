@@ -420,3 +420,28 @@ def test_idle_workers_are_idle() -> None:
     with working(echo_runner, workers=2, clock=clock) as pool:
         clock.advance(3600)
         assert ([state.state for state in pool.states()], pool.stuck(5.0)) == (["idle", "idle"], [])
+
+
+def test_busy_time_is_counted_by_kind_of_work() -> None:
+    """Looking at frames and running batches are told apart, and what runs now counts as far as it has come."""
+    clock, runner, box = ManualClock(), GatedRunner(), Letterbox()
+
+    def look() -> WindowItem:
+        clock.advance(0.5)
+        return box.item("a")
+
+    class Slow(ScriptedSource):
+        def work(self) -> WindowItem | Delivery | None:
+            self.steps.clear()
+            return look()
+
+    with working(runner, clock=clock) as pool:
+        assert (pool.busy_s(), pool.call_age_s) == ({"frames": 0.0, "batch": 0.0}, 0.0)
+        pool.ready(Slow("a"), kind="stream")
+        runner.await_call()
+        clock.advance(2.0)
+        assert (pool.busy_s(), pool.call_age_s) == ({"frames": 0.5, "batch": 2.0}, 2.0)
+        runner.let_go()
+        box.await_fates(1)
+        clock.advance(60.0)
+    assert pool.call_age_s == 0.0

@@ -1,17 +1,28 @@
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__
 from service.inference.device import Device
-from service.inference.scheduler import Batch, WindowItem
 from service.protocol import Outcome, Timing
-from service.telemetry.metrics import BATCH_BUCKETS, STAGE_BUCKETS_S, STAGES, Metrics
+from service.telemetry.metrics import (
+    AGE_BUCKETS_S,
+    BATCH_BUCKETS,
+    CONFIDENCE_BUCKETS,
+    LAG_BUCKETS_S,
+    LOAD_BUCKETS_S,
+    STAGE_BUCKETS_S,
+    STAGES,
+    Metrics,
+)
 from service.vision.look import StageTimes
-from tests.fakes import echo_runner
+from tests.fakes import LABELS, NETWORK
+from tests.unit.telemetry.every import batch, every_metric, face, move_frames
 
 TIMES = StageTimes(wait=0.001, decode=0.002, detect=0.003, crop=0.0004, queue=0.005, infer=0.006)
 UNITS = ("_seconds", "_bytes", "_info")
@@ -27,54 +38,20 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
-def batch(size: int, reason: str = "idle") -> Batch:
-    item = WindowItem(key=0, lane="m@1", window=[], replaces=False, deliver=lambda _: None)
-    return Batch("m@1", echo_runner, [item] * size, [], reason)  # type: ignore[arg-type] # the test's reason is one
-
-
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics()
 
 
-@pytest.fixture
-def watched(metrics: Metrics) -> Metrics:
-    """All metrics, the ones that are read when scraped too."""
-    metrics.watch_sessions(lambda: 3, lambda: 1)
-    metrics.watch_queues(lambda: 4, lambda: 5, lambda: 6)
-    return metrics
-
-
-def test_names(watched: Metrics) -> None:
-    """The names that dashboards and alerts build on are there from the start."""
-    names = {name for name in families(watched) if name.startswith("timeconv_")}
-    assert names >= {
-        "timeconv_frames_received",
-        "timeconv_frames",
-        "timeconv_frame_bytes",
-        "timeconv_stage_seconds",
-        "timeconv_frame_age_seconds",
-        "timeconv_batch_size",
-        "timeconv_batches",
-        "timeconv_batch_wait_seconds",
-        "timeconv_sessions",
-        "timeconv_waiting_sources",
-        "timeconv_waiting_windows",
-        "timeconv_frames_in_flight",
-        "timeconv_device_fallback",
-        "timeconv_build_info",
-    }
-
-
-def test_every_metric_of_ours_is_described(watched: Metrics) -> None:
+def test_every_metric_of_ours_is_described() -> None:
     """Each metric has help that ends as a sentence, a prefix, and lower-case words."""
-    for name, family in families(watched).items():
+    for name, family in families(every_metric()).items():
         if not name.startswith(("process_", "python_")):
             assert re.fullmatch(r"timeconv_[a-z_]+", name)
             assert family.documentation.endswith(".")
             assert family.type in ("counter", "gauge", "histogram")
             if family.type == "histogram":
-                assert name.endswith((*UNITS, "_size"))
+                assert name.endswith((*UNITS, "_size", "_confidence"))
 
 
 def test_process(metrics: Metrics) -> None:
@@ -129,7 +106,10 @@ def test_stages_of_predictions(metrics: Metrics) -> None:
     assert value(metrics, "timeconv_frame_age_seconds_count") == 1
 
 
-@pytest.mark.parametrize("buckets", [STAGE_BUCKETS_S, BATCH_BUCKETS])
+@pytest.mark.parametrize(
+    "buckets",
+    [STAGE_BUCKETS_S, AGE_BUCKETS_S, LAG_BUCKETS_S, LOAD_BUCKETS_S, BATCH_BUCKETS, CONFIDENCE_BUCKETS],
+)
 def test_buckets(buckets: tuple[float, ...]) -> None:
     """Buckets rise, and each lies at most five times over the one before."""
     assert list(buckets) == sorted(set(buckets))
@@ -138,7 +118,8 @@ def test_buckets(buckets: tuple[float, ...]) -> None:
 
 def test_targets_are_buckets() -> None:
     """The latencies that are promised can be read off a bucket's edge."""
-    assert {0.015, 0.1} <= set(STAGE_BUCKETS_S)
+    for buckets in (STAGE_BUCKETS_S, AGE_BUCKETS_S, LAG_BUCKETS_S):
+        assert {0.015, 0.1} <= set(buckets)
 
 
 def test_batches(metrics: Metrics) -> None:
@@ -203,3 +184,140 @@ def test_two_applications(metrics: Metrics) -> None:
     """Two applications in one process do not share numbers."""
     metrics.frame_received(10)
     assert value(Metrics(), "timeconv_frames_received_total") == 0
+
+
+def test_answers(metrics: Metrics) -> None:
+    """Bytes of text messages are counted, whatever they say."""
+    metrics.text_sent(300)
+    metrics.text_sent(20)
+    assert value(metrics, "timeconv_answer_bytes_total") == 320
+
+
+def test_follows(metrics: Metrics) -> None:
+    """Faces that were followed and those that were lost are counted, whatever became of the frame."""
+    for followed in (True, True, False, None):
+        metrics.frame_done(Outcome.SUPERSEDED, StageTimes(followed=followed), 0.1, 0.1)
+    assert value(metrics, "timeconv_follows_total", result="hit") == 2
+    assert value(metrics, "timeconv_follows_total", result="lost") == 1
+
+
+def test_emotions(metrics: Metrics) -> None:
+    """Faces of the stream and of REST are counted by winner, with its probability, and whether it was certain."""
+    metrics.frame_done(Outcome.PREDICTION, TIMES, 0.02, 0.03, [face("happy", 0.8)])
+    metrics.predicted("prediction", [face("sad", 0.3, uncertain=True), face("sad", 0.6)])
+    assert value(metrics, "timeconv_emotions_total", emotion="happy") == 1
+    assert value(metrics, "timeconv_emotions_total", emotion="sad") == 2
+    assert value(metrics, "timeconv_uncertain_total") == 1
+    assert value(metrics, "timeconv_confidence_count") == 3
+    assert value(metrics, "timeconv_confidence_sum") == pytest.approx(1.7)
+    assert value(metrics, "timeconv_confidence_bucket", le="0.3") == 1
+
+
+def test_faces_of_a_frame_that_was_not_answered_are_not_counted(metrics: Metrics) -> None:
+    """What nobody was told is no prediction."""
+    metrics.frame_done(Outcome.SUPERSEDED, TIMES, 0.02, 0.03, [face()])
+    assert value(metrics, "timeconv_confidence_count") == 0
+
+
+def test_a_loaded_network(metrics: Metrics) -> None:
+    """The file that runs is told, how long it took to load, and its emotions are at 0 before the first face."""
+    metrics.network_loaded(NETWORK, "model.int8.onnx", "ab" * 32, 0.4)
+    info = {"model": NETWORK.lane, "version": "1", "file": "model.int8.onnx", "sha256": "ab" * 32}
+    assert value(metrics, "timeconv_model_info", **info) == 1
+    assert value(metrics, "timeconv_model_load_seconds_sum") == 0.4
+    assert {value(metrics, "timeconv_emotions_total", emotion=label) for label in LABELS} == {0}
+
+
+def test_a_network_that_is_loaded_again(metrics: Metrics) -> None:
+    """Of a version whose content was changed the new file alone is told."""
+    for sha256 in ("ab" * 32, "cd" * 32):
+        metrics.network_loaded(NETWORK, "model.onnx", sha256, 0.4)
+    (sample,) = families(metrics)["timeconv_model_info"].samples
+    assert sample.labels["sha256"] == "cd" * 32
+
+
+def test_versions_that_come_and_go_leave_nothing_behind(metrics: Metrics) -> None:
+    """After fifty versions there are as many series as after one, and the one that serves keeps its own."""
+
+    def serve(version: int) -> str:
+        network = replace(NETWORK, version=str(version), lane=f"fake@{version}")
+        metrics.network_loaded(network, "model.onnx", f"{version:064}", 0.1)
+        metrics.batch_ran(batch(2, "full", network.lane), [0.1, 0.2], 0.3)
+        return network.lane
+
+    def series() -> int:
+        return sum(len(family.samples) for family in families(metrics).values())
+
+    last = serve(0)
+    before = series()
+    for version in range(1, 50):
+        retired, last = last, serve(version)
+        metrics.network_unloaded(retired)
+    metrics.network_unloaded("never@1")
+    assert series() == before
+    assert value(metrics, "timeconv_batch_size_count", model=last) == 1
+
+
+def test_frames_make_no_series(metrics: Metrics) -> None:
+    """However many frames of however many sessions come, what is told does not grow."""
+    metrics.network_loaded(NETWORK, "model.onnx", "ab" * 32, 0.4)
+    move_frames(metrics)
+    before = len(metrics.exposition().splitlines())
+    for _ in range(20):
+        move_frames(metrics)
+    assert len(metrics.exposition().splitlines()) == before
+
+
+def test_workers(metrics: Metrics) -> None:
+    """Number, busy time by kind of work, and the age of the oldest call, as they are at the scrape."""
+    busy_s = {"frames": 1.5, "batch": 0.5}
+    metrics.watch_workers(2, lambda: busy_s, lambda: 0.25)
+    assert value(metrics, "timeconv_workers") == 2
+    assert value(metrics, "timeconv_engine_call_age_seconds") == 0.25
+    busy_s["batch"] = 3.0
+    assert value(metrics, "timeconv_worker_busy_seconds_total", work="frames") == 1.5
+    assert value(metrics, "timeconv_worker_busy_seconds_total", work="batch") == 3.0
+
+
+def test_stuck(metrics: Metrics) -> None:
+    """Each worker that was found stuck counts."""
+    metrics.workers_stuck(2)
+    assert value(metrics, "timeconv_stuck_total") == 2
+
+
+def test_lag(metrics: Metrics) -> None:
+    """Each timer that fired is one observation."""
+    metrics.timer_fired(0.02)
+    assert value(metrics, "timeconv_event_loop_lag_seconds_bucket", le="0.015") == 0
+    assert value(metrics, "timeconv_event_loop_lag_seconds_bucket", le="0.025") == 1
+
+
+def test_device_memory(metrics: Metrics) -> None:
+    """Where the driver says nothing there is no series, and the scrape is whole."""
+    memory: dict[str, float] = {"used": 1e9, "total": 8e10}
+    metrics.watch_device_memory(lambda: memory)
+    assert value(metrics, "timeconv_device_memory_bytes", kind="used") == 1e9
+    memory.clear()
+    assert value(metrics, "timeconv_device_memory_bytes", kind="used") is None
+    assert metrics.exposition()
+
+
+def test_sessions_begun(metrics: Metrics) -> None:
+    """Sessions are counted as they begin."""
+    metrics.session_started()
+    assert value(metrics, "timeconv_sessions_started_total") == 1
+
+
+def test_openmetrics() -> None:
+    """As OpenMetrics there are the same samples, by a parser that is strict."""
+    metrics = every_metric()
+
+    def samples(parsed: object) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+        return {
+            (sample.name, frozenset(sample.labels.items()))
+            for family in parsed  # type: ignore[attr-defined] # either parser's families
+            for sample in family.samples
+        }
+
+    plain = samples(text_string_to_metric_families(metrics.exposition().decode()))
+    assert samples(openmetrics_families(metrics.exposition(openmetrics=True).decode())) == plain

@@ -50,6 +50,7 @@ def test_the_detector_looks_at_every_so_many_frames() -> None:
         assert follower.locate(ASTRONAUT, index * FRAME_S) is not None
         asked.append(detector.asked)
     assert asked == [1, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert follower.losses == 0
 
 
 def test_a_followed_face_moves_with_the_picture() -> None:
@@ -80,7 +81,7 @@ def test_what_cannot_be_followed_is_detected_at_once(frame: NDArray[np.uint8]) -
     follower.locate(ASTRONAUT, 0.0)
     detector.boxes = []
     assert follower.locate(frame, FRAME_S) is None
-    assert detector.asked == 2
+    assert (detector.asked, follower.losses) == (2, 1)
 
 
 def test_after_a_frame_without_a_face_every_frame_is_detected() -> None:
@@ -89,7 +90,7 @@ def test_after_a_frame_without_a_face_every_frame_is_detected() -> None:
     follower = Follower(detector, every=100)
     for index in range(3):
         assert follower.locate(ASTRONAUT, index * FRAME_S) is None
-    assert detector.asked == 3
+    assert (detector.asked, follower.losses) == (3, 0)
 
 
 @pytest.mark.parametrize("later_s", [LONGEST_FOLLOWED_S, 3600.0, -FRAME_S])

@@ -148,8 +148,8 @@ def test_between_detections_the_face_is_followed_in_a_smaller_picture(clock: Man
         np.testing.assert_allclose(sighting.box, face, atol=0.5)
         whole = crop_face(GRAY, sighting.box, CropGeometry())
         assert np.abs(sighting.crop.astype(int) - whole).mean() < 2
-        looked.append(times.detected)
-    assert looked == [True, False, False, True]
+        looked.append((times.detected, times.followed))
+    assert looked == [(True, None), (False, True), (False, True), (True, None)]
     assert [seen.shape for seen in detector.looked_at] == [(240, 320), (120, 160)]
 
 
@@ -176,6 +176,22 @@ def test_a_smaller_face_is_looked_for_in_the_whole_picture(clock: ManualClock, f
     times = StageTimes()
     sighting = look(PICTURE, "detect", CropGeometry(), times, follower=follower, time_s=60.0)
     assert sighting is not None
-    assert (sighting.box, times.detected) == (small, True)
+    assert (sighting.box, times.detected, times.followed) == (small, True, None)
     np.testing.assert_array_equal(crop_face(GRAY, small, CropGeometry()), sighting.crop)
     assert [seen.shape for seen in detector.looked_at] == [(240, 320), (120, 160), (240, 320)]
+
+
+def test_a_face_that_is_lost(clock: ManualClock) -> None:
+    """Where the face is not what it was the detector looks, and the frame says why."""
+    look = Look(SlowDetector(clock, LARGE), detect_every=100, max_bytes=10**6, max_pixels=10**6, clock=clock)
+    follower, times = look.follower(), StageTimes()
+    look(PICTURE, "detect", CropGeometry(), StageTimes(), follower=follower, time_s=0.0)
+    look(jpeg(np.ascontiguousarray(GRAY[::-1])), "detect", CropGeometry(), times, follower=follower, time_s=0.04)
+    assert (times.detected, times.followed) == (True, False)
+
+
+def test_a_whole_picture_is_not_followed(clock: ManualClock) -> None:
+    """Where nothing is searched nothing is followed or lost."""
+    times = StageTimes()
+    glance(look_for(clock), PICTURE, "whole", CropGeometry(), times)
+    assert (times.detected, times.followed) == (False, None)
