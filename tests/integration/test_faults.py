@@ -292,4 +292,4 @@ def held(http: httpx.Client) -> float:
     """Sessions, frames, and what waits, as the service counts them."""
     names = ("timeconv_sessions", "timeconv_frames_in_flight", "timeconv_waiting_sources", "timeconv_waiting_windows")
     lines = [line for line in http.get("/metrics").text.splitlines() if line.startswith(names)]
-    return sum(float(line.rpartition(" ")[2]) for line in lines if not line.startswith("timeconv_sessions_ended"))
+    return sum(float(line.rpartition(" ")[2]) for line in lines if "_total" not in line)
