@@ -104,7 +104,7 @@ class Resumption:
             yield
         finally:
             # Not what the token stands for by then: that may be in the hands of whoever has taken it since.
-            if entry is not None and entry in self._by_token.values() and entry not in self._kept:
+            if entry is not None and self._by_token.get(entry.tokens[0]) is entry and entry not in self._kept:
                 self._keep(entry)
 
     def take(self, token: str, owner: Hashable) -> Session | None:
