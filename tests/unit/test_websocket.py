@@ -387,6 +387,9 @@ def test_what_a_client_asked_for_ends_with_it() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         pipe.abort()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert waiting.done(), "nothing but the end of the connection may be what ends it"
         with pytest.raises(ClientGone):
             await waiting
         talk.over.set()
