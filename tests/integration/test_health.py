@@ -1,5 +1,6 @@
 """What operations read of a running service."""
 
+import gc
 import json
 import shutil
 from collections.abc import Iterator
@@ -264,3 +265,20 @@ class TestMetrics:
         for number in range(5):
             call(f"caller{number}")
         assert samples(client).keys() == before
+
+
+def test_python_knows_how_little_it_has_to_look_through() -> None:
+    """After what was loaded is frozen it is counted out, so garbage of sessions is looked for before it piles up."""
+    frozen: list[int] = []
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        if (phase, info["generation"]) == ("stop", 2):
+            frozen.append(gc.get_freeze_count())
+
+    gc.unfreeze()
+    gc.callbacks.append(collected)
+    try:
+        with serving(Settings(port=0)):
+            assert frozen[-1] > 0
+    finally:
+        gc.callbacks.remove(collected)
