@@ -68,6 +68,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 async def _unexpected(connection: Request, error: Exception) -> JSONResponse:
     request = request_id(connection)
     log.error("%s %s failed", connection.method, connection.url.path, exc_info=error, extra={"request": request})
+    connection.app.state.engine.metrics.refused(TimeConvError.code)
     response = problem(TimeConvError("The service failed on this request"))
     response.headers[HEADER] = request  # This answer is made outside of all middleware.
     return response

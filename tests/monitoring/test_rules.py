@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from service import errors
 from service.protocol import Outcome
+from service.settings import PREFIX, Settings
 from tests.unit.telemetry.every import every_metric
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,14 @@ def test_a_rule_asks_for_what_there_is(name: str) -> None:
     for series, label, value in matchers_in(EXPRESSIONS[name]):
         if label not in LABELS_OF_THE_SCRAPE:
             assert value in open_values.get(label, known[series].get(label, set())), (series, label, value)
+
+
+def test_the_runbook_names_what_there_is() -> None:
+    """Its metrics, recorded series and settings exist."""
+    text = "".join(sections().values())
+    known = told().keys() | {name.removesuffix("_count") for name in told()} | RECORDED.keys()
+    assert set(re.findall(r"(?:job:)?\btimeconv_[a-z_]+\w*(?::\w+)?", text)) <= known
+    assert set(re.findall(r"\bTIMECONV_\w+", text)) <= {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 
 
 def test_every_outcome_is_judged_or_left_out() -> None:

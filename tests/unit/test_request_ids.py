@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -9,11 +10,13 @@ from fastapi import FastAPI
 
 from service.api import problems
 from service.api.requests import RequestIds
+from service.telemetry.metrics import Metrics
 
 
 def test_what_failed_unexpectedly_can_be_found(caplog: pytest.LogCaptureFixture) -> None:
-    """Answer and log have the same id, and the log alone has the reason."""
-    app = FastAPI()
+    """Answer and log have the same id, the log alone has the reason, and it is counted."""
+    app, metrics = FastAPI(), Metrics()
+    app.state.engine = SimpleNamespace(metrics=metrics)
     problems.install(app)
     app.add_middleware(RequestIds)
 
@@ -30,4 +33,5 @@ def test_what_failed_unexpectedly_can_be_found(caplog: pytest.LogCaptureFixture)
     (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
     assert (response.status_code, response.headers["X-Request-ID"]) == (500, "failed-1")
     assert "secret" not in response.text
+    assert metrics.registry.get_sample_value("timeconv_refused_total", {"code": "internal"}) == 1
     assert (record.getMessage(), record.request) == ("GET / failed", "failed-1")  # type: ignore[attr-defined] # an extra
