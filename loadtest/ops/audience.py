@@ -82,9 +82,7 @@ async def visit(address: str, clip: Sequence[bytes], store: Path, default: str) 
 
 async def _break_and_resume(address: str, clip: Sequence[bytes]) -> None:
     """A connection that breaks; its session goes on, one that is unknown does not."""
-    socket = await open_websocket(
-        stream_url(address, {}), subprotocols=[SUBPROTOCOL], compression=None, proxy=None
-    )
+    socket = await open_websocket(stream_url(address, {}), subprotocols=[SUBPROTOCOL], compression=None, proxy=None)
     started = parse_message(await socket.recv())
     assert isinstance(started, SessionStarted)
     await socket.send(clip[0])

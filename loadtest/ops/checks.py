@@ -1,0 +1,145 @@
+"""What a run must show: queries that return data, rules that Prometheus can run, and alerts that fire when they should."""
+
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from loadtest.ops.panels import Panel, filled
+from loadtest.ops.prometheus import SCRAPE_S, BadQuery, Prometheus, Rule, Series
+
+STUCK_EXIT = 70
+"""With which the watchdog ends the process."""
+
+NEED_A_GPU = frozenset({"timeconv_device_memory_bytes"})
+"""Metrics that are not there without one: queries on them are run, and return nothing."""
+NEED_A_FAULT: Mapping[str, str] = {}
+"""Panels, and recorded series, that are empty while all is well, and the first of the three things that fills them."""
+MUST_FIRE = {
+    "normal": frozenset[str](),
+    "overload": frozenset({"TimeConvStaleFramesFast"}),
+    "fault": frozenset({"TimeConvEngineStuck", "TimeConvNetworkFails", "TimeConvModelSwapFailed"}),
+}
+"""What has to fire in each of the three; in the first one nothing else may."""
+
+_SELECTOR = re.compile(r"(?<![\w:$])((?:timeconv_|process_|job:|up\b|ALERTS\b)[\w:]*)(\{[^{}]*\})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of a run, in seconds since 1970."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+    @staticmethod
+    @contextmanager
+    def named(name: str, phases: list["Phase"]) -> Iterator[None]:
+        """Append the one that the block is."""
+        start_s = time.time()
+        yield
+        phases.append(Phase(name, start_s, time.time()))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What happened, while Prometheus still knows it.
+
+    Attributes:
+        exit_status: of the process whose network hung.
+    """
+
+    made_by: Mapping[str, str | None]
+    prometheus: Prometheus
+    panels: Sequence[Panel]
+    phases: Sequence[Phase]
+    exit_status: int
+
+    def series(self, query: str, phase: Phase) -> list[Series]:
+        """What ``query`` came to over ``phase``, without what is no number.
+
+        Raises:
+            BadQuery: Prometheus cannot make anything of it.
+        """
+        found = self.prometheus.over(filled(query), phase.start_s, phase.end_s, SCRAPE_S)
+        numbers = (Series(one.labels, [point for point in one.points if not math.isnan(point[1])]) for one in found)
+        return [one for one in numbers if one.points]
+
+
+def judged(run: Run) -> list[str]:
+    """What is not as it must be, a line each."""
+    rules = run.prometheus.rules()
+    return [
+        *_process(run),
+        *_panels(run),
+        *_recorded(run, [rule for rule in rules if not rule.is_alert]),
+        *_alerts(run, [rule for rule in rules if rule.is_alert]),
+        *_fired(run),
+    ]
+
+
+def _process(run: Run) -> Iterator[str]:
+    if run.exit_status != STUCK_EXIT:
+        yield f"the process whose network hung exited with {run.exit_status}, not {STUCK_EXIT}"
+
+
+def _panels(run: Run) -> Iterator[str]:
+    if not run.panels:
+        yield "there are no dashboards"
+    for panel in run.panels:
+        for query, _ in panel.queries:
+            yield from _has_data(run, f"{panel.dashboard} / {panel.title}", query)
+
+
+def _recorded(run: Run, rules: Sequence[Rule]) -> Iterator[str]:
+    if not rules:
+        yield "there are no recording rules"
+    for rule in rules:
+        if rule.health != "ok":
+            yield f"{rule.name}: {rule.error or rule.health}"
+        yield from _has_data(run, rule.name, rule.name)
+
+
+def _alerts(run: Run, rules: Sequence[Rule]) -> Iterator[str]:
+    """An alert is empty unless something is wrong; what it looks at must not be."""
+    if not rules:
+        yield "there are no alerts"
+    for rule in rules:
+        if rule.health != "ok":
+            yield f"{rule.name}: {rule.error or rule.health}"
+        for selector in selectors(rule.query):
+            yield from _has_data(run, f"{rule.name}: {selector}", selector)
+
+
+def selectors(query: str) -> list[str]:
+    """The series that a query looks at, without times."""
+    return sorted({name + (labels or "") for name, labels in _SELECTOR.findall(query)})
+
+
+def _has_data(run: Run, what: str, query: str) -> Iterator[str]:
+    """Each query returns data from the first phase on, except where that needs a fault; then from that phase on."""
+    try:
+        seen = [phase.name for phase in run.phases if run.series(query, phase)]
+    except BadQuery as error:
+        yield f"{what}: {error}: {query}"
+        return
+    needs_gpu = any(name in query for name in NEED_A_GPU)
+    expected = NEED_A_FAULT.get(what, "normal")
+    if needs_gpu and not seen:
+        return
+    if not seen:
+        yield f"{what}: no data: {query}"
+    elif seen[0] != expected:
+        yield f"{what}: data from {seen[0]!r} on, not {expected!r}: {query}"
+
+
+def _fired(run: Run) -> Iterator[str]:
+    for phase in run.phases:
+        fired = run.prometheus.firing(phase.start_s, phase.end_s)
+        for name in sorted(MUST_FIRE[phase.name] - fired):
+            yield f"{name} did not fire in {phase.name!r}"
+        if phase.name == "normal" and fired:
+            yield f"fired though all was well: {', '.join(sorted(fired))}"

@@ -1,0 +1,138 @@
+"""The files of a run: its table, its figures and its pictures."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter
+
+from loadtest.ops.checks import Run
+from loadtest.ops.panels import Panel, filled
+from loadtest.ops.prometheus import SCRAPE_S, Series
+
+_COLUMNS = 3
+_PANEL_INCHES = (5.2, 2.5)
+_MOST_LINES = 8
+_COLOURS = {"normal": "tab:green", "overload": "tab:orange", "fault": "tab:red"}
+_UNITS = {
+    "s": "s",
+    "bytes": "B",
+    "decbytes": "B",
+    "Bps": "B/s",
+    "binBps": "B/s",
+    "cps": "/s",
+    "reqps": "/s",
+    "ops": "/s",
+}
+
+
+def write(run: Run, wrong: Sequence[str], folder: Path) -> None:
+    """Write panels.md, ops.json, and a picture of each dashboard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fired = {phase.name: sorted(run.prometheus.firing(phase.start_s, phase.end_s)) for phase in run.phases}
+    content = {
+        "made_by": run.made_by,
+        "seconds": {phase.name: round(phase.end_s - phase.start_s, 1) for phase in run.phases},
+        "exit_status": run.exit_status,
+        "fired": fired,
+        "rules": len(run.prometheus.rules()),
+        "panels": len(run.panels),
+        "wrong": list(wrong),
+    }
+    (folder / "ops.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / "panels.md").write_text("\n".join(_table(run)) + "\n", encoding="utf-8")
+    for dashboard, panels in groupby(run.panels, key=lambda panel: panel.dashboard):
+        _draw(run, list(panels), folder / f"{dashboard.rpartition('/')[2].strip().lower().replace(' ', '-')}.png")
+
+
+def _table(run: Run) -> list[str]:
+    names = [phase.name for phase in run.phases]
+    lines = [
+        f"Largest values seen by a real Prometheus over {', '.join(names)}; of several series that of the largest."
+        f" {run.made_by['date']}, commit {str(run.made_by['commit'])[:10]}, `make ops-test`.",
+    ]
+    for dashboard, panels in groupby(run.panels, key=lambda panel: panel.dashboard):
+        lines += [
+            "",
+            f"## {dashboard}",
+            "",
+            f"| panel | query | {' | '.join(names)} |",
+            "|---|---|" + "---|" * len(names),
+        ]
+        for panel in panels:
+            for query, _ in panel.queries:
+                seen = (_largest(panel, run.series(query, phase)) for phase in run.phases)
+                lines.append(f"| {panel.title} | `{_escaped(query)}` | {' | '.join(seen)} |")
+    return lines
+
+
+def _largest(panel: Panel, series: Sequence[Series]) -> str:
+    if not series:
+        return "-"
+    largest = max(value for one in series for _, value in one.points)
+    if math.isinf(largest):
+        return str(largest)
+    return formatter(panel.unit)(largest) + (f" ({len(series)} series)" if len(series) > 1 else "")
+
+
+def _escaped(query: str) -> str:
+    return " ".join(query.split()).replace("|", "\\|")
+
+
+def formatter(unit: str) -> Formatter:
+    """How numbers of a unit of Grafana's are written."""
+    if unit == "percentunit":
+        return PercentFormatter(1, decimals=2)
+    formatter = EngFormatter(_UNITS.get(unit, ""))
+    formatter.places = None
+    return formatter
+
+
+def _draw(run: Run, panels: Sequence[Panel], file: Path) -> None:
+    """All panels of a dashboard over the whole run, in their order."""
+    rows = -(-len(panels) // _COLUMNS)
+    width, height = _PANEL_INCHES
+    figure = Figure(figsize=(width * _COLUMNS, height * rows), layout="constrained")
+    every = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
+    for axes, panel in zip(every, panels, strict=False):
+        _draw_panel(run, panel, axes)
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
+    figure.savefig(file, dpi=70)
+
+
+def _draw_panel(run: Run, panel: Panel, axes: Axes) -> None:
+    start_s, end_s = run.phases[0].start_s, run.phases[-1].end_s
+    lines = []
+    for query, legend in panel.queries:
+        for one in run.prometheus.over(filled(query), start_s, end_s, SCRAPE_S):
+            lines.append((_named(legend, one.labels), one.points))
+    lines.sort(key=lambda line: -max((value for _, value in line[1] if math.isfinite(value)), default=0))
+    for name, points in lines[:_MOST_LINES]:
+        axes.plot([(at - start_s) / 60 for at, _ in points], [value for _, value in points], linewidth=1, label=name)
+    for phase in run.phases:
+        axes.axvspan(
+            (phase.start_s - start_s) / 60, (phase.end_s - start_s) / 60, alpha=0.08, color=_COLOURS[phase.name]
+        )
+    low, high = axes.get_ylim()
+    for value, _ in panel.thresholds:
+        if low <= value <= high:
+            axes.axhline(value, color="tab:gray", linestyle=":", linewidth=1)
+    more = f" (+{len(lines) - _MOST_LINES})" if len(lines) > _MOST_LINES else ""
+    axes.set_title(panel.title + more, fontsize=9)
+    axes.yaxis.set_major_formatter(formatter(panel.unit))
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
+    if any(name for name, _ in lines):
+        axes.legend(fontsize=6, loc="upper left")
+
+
+def _named(legend: str, labels: Mapping[str, str]) -> str:
+    """A legend of Grafana's, filled in."""
+    for name, value in labels.items():
+        legend = legend.replace("{{" + name + "}}", value).replace("{{ " + name + " }}", value)
+    return legend.lstrip("_")
