@@ -63,7 +63,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 async def _live(place: Place, clip: Sequence[bytes], seconds: float) -> tuple[list[Phase], int]:
     """Have the three things happen; when each was, and the exit status of the process that hung."""
-    loop, phases = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    phases: list[Phase] = []
     with place.supervised() as service:
         with Phase.named("normal", phases):
             until_s = loop.time() + seconds

@@ -1,4 +1,4 @@
-"""What a run must show: queries that return data, rules that Prometheus can run, and alerts that fire when they should."""
+"""What a run must show: queries return data, Prometheus can run the rules, and alerts fire when they should."""
 
 import math
 import re

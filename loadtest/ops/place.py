@@ -11,7 +11,8 @@ from loadtest.errors import CannotGenerate
 from loadtest.ops.prometheus import free_port
 from loadtest.ops.service import FAULT_FILE, Fault
 from loadtest.servers import Server, started
-from service.settings import Settings, shipped_model_store
+from service.cli import read_settings
+from service.settings import shipped_model_store
 
 _END_TIMEOUT_S = 30
 _STUCK_MS = 6000
@@ -23,7 +24,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is empty."""
-        self.network = Settings().model
+        self.network = read_settings().model
         self.store = folder / "store"
         shutil.copytree(shipped_model_store(), self.store)
         self.for_prometheus = folder / "prometheus"

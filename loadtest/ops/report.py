@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter
 from loadtest.ops.checks import Run
 from loadtest.ops.panels import Panel, filled
 from loadtest.ops.prometheus import SCRAPE_S, Series
+from training.provenance import short
 
 _COLUMNS = 3
 _PANEL_INCHES = (5.2, 2.5)
@@ -51,10 +52,8 @@ def write(run: Run, wrong: Sequence[str], folder: Path) -> None:
 
 def _table(run: Run) -> list[str]:
     names = [phase.name for phase in run.phases]
-    lines = [
-        f"Largest values seen by a real Prometheus over {', '.join(names)}; of several series that of the largest."
-        f" {run.made_by['date']}, commit {str(run.made_by['commit'])[:10]}, `make ops-test`.",
-    ]
+    made = f"{run.made_by['date']}, commit {short(run.made_by['commit'])}, `make ops-test`"
+    lines = [f"Largest values that a real Prometheus saw; of several series that of the largest. {made}."]
     for dashboard, panels in groupby(run.panels, key=lambda panel: panel.dashboard):
         lines += [
             "",
@@ -107,10 +106,11 @@ def _draw(run: Run, panels: Sequence[Panel], file: Path) -> None:
 
 def _draw_panel(run: Run, panel: Panel, axes: Axes) -> None:
     start_s, end_s = run.phases[0].start_s, run.phases[-1].end_s
-    lines = []
-    for query, legend in panel.queries:
-        for one in run.prometheus.over(filled(query), start_s, end_s, SCRAPE_S):
-            lines.append((_named(legend, one.labels), one.points))
+    lines = [
+        (_named(legend, one.labels), one.points)
+        for query, legend in panel.queries
+        for one in run.prometheus.over(filled(query), start_s, end_s, SCRAPE_S)
+    ]
     lines.sort(key=lambda line: -max((value for _, value in line[1] if math.isfinite(value)), default=0))
     for name, points in lines[:_MOST_LINES]:
         axes.plot([(at - start_s) / 60 for at, _ in points], [value for _, value in points], linewidth=1, label=name)
