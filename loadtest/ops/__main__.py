@@ -22,7 +22,7 @@ from pathlib import Path
 
 from loadtest.arguments import Parser, command, exit_status, positive
 from loadtest.clips import encoded, moving_face, there_and_back
-from loadtest.ops.audience import publish_damaged, viewers, visit
+from loadtest.ops.audience import damaged_version, viewers, visit
 from loadtest.ops.checks import Phase, Run, judged
 from loadtest.ops.panels import panels
 from loadtest.ops.place import Place
@@ -76,8 +76,7 @@ async def _live(place: Place, clip: Sequence[bytes], seconds: float) -> tuple[li
                 await asyncio.sleep(seconds)
         with Phase.named("fault", phases):
             async with viewers(place.address, clip, *_FEW):
-                publish_damaged(place.store, place.network)
-                with place.broken("raises"):
+                with damaged_version(place.store, place.network), place.broken("raises"):
                     await asyncio.sleep(seconds / 2)
                 with place.broken("hangs"):
                     exit_status = await asyncio.to_thread(service.ended)

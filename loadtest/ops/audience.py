@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import json
 import shutil
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -93,9 +93,14 @@ async def _break_and_resume(address: str, clip: Sequence[bytes]) -> None:
                 pass
 
 
-def publish_damaged(store: Path, network: str) -> None:
-    """Put a version into the store whose file is not what its manifest says."""
+@contextmanager
+def damaged_version(store: Path, network: str) -> Iterator[None]:
+    """A version in the store whose file is not what its manifest says; a service would not start with it."""
     _publish(store, network, "3", damaged=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(store / network / "3")
 
 
 def _publish(store: Path, network: str, version: str, *, damaged: bool = False) -> None:
