@@ -16,7 +16,7 @@ UV := $(BIN)/uv
 AUDIT := build/audit
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench load soak fuzz openapi sbom audit models lock wheel clean
+.PHONY: help serve test lint train train-smoke bench load soak ops-test fuzz openapi sbom audit models lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,10 @@ load: $(VENV)/test.done ## an open-loop load, its report in build/load.html; LOA
 SOAK ?=
 soak: $(VENV)/test.done ## ten minutes of chaos, what came of it in build/soak.json; SOAK="--seconds 60", SOAK=--help
 	$(BIN)/python -m loadtest.soak $(SOAK)
+
+OPS ?=
+ops-test: $(VENV)/test.done ## dashboards, rules and alerts against a real prometheus, a load and faults, in build/ops; OPS=--help
+	$(BIN)/python -m loadtest.ops $(OPS)
 
 FUZZ ?=
 fuzz: $(VENV)/test.done ## 240,000 inputs for every parser that strangers reach; FUZZ="--inputs 1000000 decoder", FUZZ=--help

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from loadtest.ops.panels import Panel, filled
 from loadtest.ops.prometheus import SCRAPE_S, BadQuery, Prometheus, Rule, Series
@@ -19,10 +20,18 @@ NEED_A_FAULT: Mapping[str, str] = {}
 """Panels, and recorded series, that are empty while all is well, and the first of the three things that fills them."""
 MUST_FIRE = {
     "normal": frozenset[str](),
-    "overload": frozenset({"TimeConvStaleFramesFast"}),
-    "fault": frozenset({"TimeConvEngineStuck", "TimeConvNetworkFails", "TimeConvModelSwapFailed"}),
+    "overload": frozenset[str](),
+    "fault": frozenset(
+        {"TimeConvEngineStuck", "TimeConvNetworkFails", "TimeConvModelSwapFailed", "TimeConvUnservedFramesFast"}
+    ),
 }
 """What has to fire in each of the three; in the first one nothing else may."""
+MUST_PEND = {
+    "normal": frozenset[str](),
+    "overload": frozenset({"TimeConvFramesSuperseded"}),
+    "fault": frozenset[str](),
+}
+"""What would fire if it went on for the minutes that such an alert waits."""
 
 _SELECTOR = re.compile(r"(?<![\w:$])((?:timeconv_|process_|job:|up\b|ALERTS\b)[\w:]*)(\{[^{}]*\})?")
 
@@ -67,6 +76,11 @@ class Run:
         found = self.prometheus.over(filled(query), phase.start_s, phase.end_s, SCRAPE_S)
         numbers = (Series(one.labels, [point for point in one.points if not math.isnan(point[1])]) for one in found)
         return [one for one in numbers if one.points]
+
+    def alerts(self, phase: Phase, state: Literal["firing", "pending"]) -> set[str]:
+        """Names of the alerts that were in ``state`` at any time of ``phase``."""
+        found = self.prometheus.over(f'ALERTS{{alertstate="{state}"}}', phase.start_s, phase.end_s, SCRAPE_S)
+        return {series.labels["alertname"] for series in found}
 
 
 def judged(run: Run) -> list[str]:
@@ -138,8 +152,10 @@ def _has_data(run: Run, what: str, query: str) -> Iterator[str]:
 
 def _fired(run: Run) -> Iterator[str]:
     for phase in run.phases:
-        fired = run.prometheus.firing(phase.start_s, phase.end_s)
+        fired = run.alerts(phase, "firing")
         for name in sorted(MUST_FIRE[phase.name] - fired):
             yield f"{name} did not fire in {phase.name!r}"
+        for name in sorted(MUST_PEND[phase.name] - run.alerts(phase, "pending")):
+            yield f"{name} is not pending in {phase.name!r}"
         if phase.name == "normal" and fired:
             yield f"fired though all was well: {', '.join(sorted(fired))}"

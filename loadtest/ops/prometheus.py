@@ -51,17 +51,6 @@ class Prometheus:
         """``address``: without a path."""
         self.address = address
 
-    def at(self, query: str, at_s: float) -> list[Series]:
-        """What ``query`` comes to at one time.
-
-        Raises:
-            BadQuery: Prometheus cannot make anything of it.
-        """
-        found = self._ask("query", query=query, time=at_s)
-        if found["resultType"] == "scalar":
-            return [Series({}, [_point(found["result"])])]
-        return [Series(one["metric"], [_point(one["value"])]) for one in found["result"]]
-
     def over(self, query: str, start_s: float, end_s: float, step_s: float) -> list[Series]:
         """What ``query`` comes to at each step of a time.
 
@@ -78,11 +67,6 @@ class Prometheus:
             for group in self._ask("rules")["groups"]
             for rule in group["rules"]
         ]
-
-    def firing(self, start_s: float, end_s: float) -> set[str]:
-        """Names of the alerts that fired at any time between."""
-        found = self.over('ALERTS{alertstate="firing"}', start_s, end_s, SCRAPE_S)
-        return {series.labels["alertname"] for series in found}
 
     def _ask(self, what: str, **parameters: object) -> Any:  # noqa: ANN401 - JSON
         url = f"{self.address}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
@@ -109,7 +93,7 @@ def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
     if (program := shutil.which("prometheus")) is None:
         raise CannotGenerate("There is no prometheus on this machine (Debian: apt-get install prometheus)")
     address = f"127.0.0.1:{free_port()}"
-    (folder / "prometheus.yml").write_text(_configuration(target, address), encoding="utf-8")
+    (folder / "prometheus.yml").write_text(configuration(target, address), encoding="utf-8")
     shutil.copytree(MONITORING / "rules", folder / "rules")
     command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     command += [f"--web.listen-address={address}", "--log.level=warn"]
@@ -124,7 +108,7 @@ def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
             end(process)
 
 
-def _configuration(target: str, own: str) -> str:
+def configuration(target: str, own: str) -> str:
     """The project's, with the addresses that hold here."""
     content = YAML(typ="safe").load(MONITORING / "prometheus.yml")
     content["global"] |= {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"}

@@ -34,12 +34,12 @@ _UNITS = {
 def write(run: Run, wrong: Sequence[str], folder: Path) -> None:
     """Write panels.md, ops.json, and a picture of each dashboard."""
     folder.mkdir(parents=True, exist_ok=True)
-    fired = {phase.name: sorted(run.prometheus.firing(phase.start_s, phase.end_s)) for phase in run.phases}
     content = {
         "made_by": run.made_by,
         "seconds": {phase.name: round(phase.end_s - phase.start_s, 1) for phase in run.phases},
         "exit_status": run.exit_status,
-        "fired": fired,
+        "firing": {phase.name: sorted(run.alerts(phase, "firing")) for phase in run.phases},
+        "pending": {phase.name: sorted(run.alerts(phase, "pending")) for phase in run.phases},
         "rules": len(run.prometheus.rules()),
         "panels": len(run.panels),
         "wrong": list(wrong),
