@@ -8,10 +8,10 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter
 
-from loadtest.ops.checks import Run
-from loadtest.ops.panels import Panel, filled
+from loadtest.ops.checks import Run, runnable
+from loadtest.ops.panels import Panel
 from loadtest.ops.prometheus import SCRAPE_S, Series
 from training.provenance import short
 
@@ -73,22 +73,20 @@ def _largest(panel: Panel, series: Sequence[Series]) -> str:
     if not series:
         return "-"
     largest = max(value for one in series for _, value in one.points)
-    if math.isinf(largest):
-        return str(largest)
-    return formatter(panel.unit)(largest) + (f" ({len(series)} series)" if len(series) > 1 else "")
+    return written(largest, panel.unit) + (f" ({len(series)} series)" if len(series) > 1 else "")
 
 
 def _escaped(query: str) -> str:
     return " ".join(query.split()).replace("|", "\\|")
 
 
-def formatter(unit: str) -> Formatter:
-    """How numbers of a unit of Grafana's are written."""
+def written(value: float, unit: str) -> str:
+    """A number of a unit of Grafana's, with as many digits as say something."""
+    if not math.isfinite(value):
+        return str(value)
     if unit == "percentunit":
-        return PercentFormatter(1, decimals=2)
-    formatter = EngFormatter(_UNITS.get(unit, ""))
-    formatter.places = None
-    return formatter
+        return f"{100 * value:.3g} %"
+    return str(EngFormatter(_UNITS.get(unit, ""), places=None)(float(f"{value:.3g}"))).strip()
 
 
 def _draw(run: Run, panels: Sequence[Panel], file: Path) -> None:
@@ -109,7 +107,7 @@ def _draw_panel(run: Run, panel: Panel, axes: Axes) -> None:
     lines = [
         (_named(legend, one.labels), one.points)
         for query, legend in panel.queries
-        for one in run.prometheus.over(filled(query), start_s, end_s, SCRAPE_S)
+        for one in run.prometheus.over(runnable(query), start_s, end_s, SCRAPE_S)
     ]
     lines.sort(key=lambda line: -max((value for _, value in line[1] if math.isfinite(value)), default=0))
     for name, points in lines[:_MOST_LINES]:
@@ -124,7 +122,7 @@ def _draw_panel(run: Run, panel: Panel, axes: Axes) -> None:
             axes.axhline(value, color="tab:gray", linestyle=":", linewidth=1)
     more = f" (+{len(lines) - _MOST_LINES})" if len(lines) > _MOST_LINES else ""
     axes.set_title(panel.title + more, fontsize=9)
-    axes.yaxis.set_major_formatter(formatter(panel.unit))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, panel.unit)))
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
     if any(name for name, _ in lines):

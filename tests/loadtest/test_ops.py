@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from loadtest.errors import CannotGenerate
 from loadtest.ops import checks, prometheus
-from loadtest.ops.checks import Phase, Run, judged, selectors
+from loadtest.ops.checks import Phase, Run, judged, runnable, selectors
 from loadtest.ops.panels import Panel
 from loadtest.ops.prometheus import BadQuery, Prometheus, Rule, Series, scraping
 
@@ -74,9 +74,9 @@ def change(**values: object) -> Callable[[FakePrometheus], None]:
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
-        (change(since={"job:timeconv_b": 0}), "Service / Frames: no data"),
-        (change(since={"timeconv_a": 0}), "job:timeconv_b: no data"),
-        (change(since={"timeconv_a": 15, "job:timeconv_b": 0}), "data from 'fault' on, not 'normal'"),
+        (change(since={"job:timeconv_b": 0}), "Service / Frames: no data in normal, overload, fault: timeconv_a"),
+        (change(since={"timeconv_a": 0}), "job:timeconv_b: no data in normal, overload, fault"),
+        (change(since={"timeconv_a": 15, "job:timeconv_b": 0}), "Service / Frames: no data in normal, overload: "),
         (change(value=math.nan), "Service / Frames: no data"),
         (change(health="err"), "TimeConvAlert: err"),
         (change(alerts={"normal": set(), "overload": set(), "fault": set()}), "TimeConvEngineStuck did not fire"),
@@ -99,6 +99,32 @@ def test_a_process_that_ends_otherwise_is_found() -> None:
 def test_a_query_that_cannot_be_read_is_found() -> None:
     """A panel whose query Prometheus refuses is told with its words."""
     assert judged(run(FakePrometheus(), query="nonsense(")) == ["Service / Frames: parse error: nonsense("]
+
+
+def test_panels_that_need_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those may be empty while all is well, must not be all the time, and must not be listed without need."""
+    monkeypatch.setattr(checks, "NEED_A_FAULT", frozenset({"Service / Frames"}))
+    fake = FakePrometheus()
+    assert judged(run(fake))[0].startswith("Service / Frames: data while all is well")
+    fake.since["timeconv_a"] = 40
+    assert judged(run(fake))[0] == "Service / Frames: no data: timeconv_a"
+    fake.since["timeconv_a"] = 20
+    assert not [line for line in judged(run(fake)) if line.startswith("Service")]
+
+
+def test_panels_that_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those may be empty."""
+    monkeypatch.setattr(checks, "NEED_A_GPU", frozenset({"timeconv_a"}))
+    fake = FakePrometheus()
+    del fake.since["timeconv_a"]
+    assert judged(run(fake)) == []
+
+
+def test_yesterday_is_a_moment_ago() -> None:
+    """What is compared with a day or a week ago is compared with 15 s ago: a run lasts minutes."""
+    assert runnable('x{job=~"$job"} offset 1d - x offset 1w + x offset 1h') == (
+        'x{job=~".*"} offset 15s - x offset 15s + x offset 1h'
+    )
 
 
 def test_selectors() -> None:
