@@ -69,6 +69,7 @@ async def _live(place: Place, clip: Sequence[bytes], seconds: float) -> tuple[li
         with Phase.named("normal", phases):
             until_s = loop.time() + seconds
             async with viewers(place.address, clip, *_FEW):
+                await asyncio.sleep(seconds / 4)  # So that Prometheus sees the counts rise.
                 await visit(place.address, clip, place.store, place.network)
                 await asyncio.sleep(until_s - loop.time())
         with Phase.named("overload", phases):

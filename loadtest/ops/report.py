@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter
@@ -47,7 +48,7 @@ def write(run: Run, wrong: Sequence[str], folder: Path) -> None:
     (folder / "ops.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (folder / "panels.md").write_text("\n".join(_table(run)) + "\n", encoding="utf-8")
     for dashboard, panels in groupby(run.panels, key=lambda panel: panel.dashboard):
-        _draw(run, list(panels), folder / f"{dashboard.rpartition('/')[2].strip().lower().replace(' ', '-')}.png")
+        _draw(run, list(panels), folder / f"{dashboard.rpartition('· ')[2].split()[0].lower()}.png")
 
 
 def _table(run: Run) -> list[str]:
@@ -73,7 +74,7 @@ def _largest(panel: Panel, series: Sequence[Series]) -> str:
     if not series:
         return "-"
     largest = max(value for one in series for _, value in one.points)
-    return written(largest, panel.unit) + (f" ({len(series)} series)" if len(series) > 1 else "")
+    return written(largest, _unit(panel)) + (f" ({len(series)} series)" if len(series) > 1 else "")
 
 
 def _escaped(query: str) -> str:
@@ -99,34 +100,72 @@ def _draw(run: Run, panels: Sequence[Panel], file: Path) -> None:
         _draw_panel(run, panel, axes)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
+    figure.supxlabel(
+        "minutes; " + ", ".join(f"{phase.name} {_COLOURS[phase.name].removeprefix('tab:')}" for phase in run.phases)
+    )
     figure.savefig(file, dpi=70)
 
 
 def _draw_panel(run: Run, panel: Panel, axes: Axes) -> None:
     start_s, end_s = run.phases[0].start_s, run.phases[-1].end_s
-    lines = [
-        (_named(legend, one.labels), one.points)
+    found = [
+        (_named(legend, one.labels), one)
         for query, legend in panel.queries
         for one in run.prometheus.over(runnable(query), start_s, end_s, SCRAPE_S)
     ]
-    lines.sort(key=lambda line: -max((value for _, value in line[1] if math.isfinite(value)), default=0))
-    for name, points in lines[:_MOST_LINES]:
-        axes.plot([(at - start_s) / 60 for at, _ in points], [value for _, value in points], linewidth=1, label=name)
+    axes.set_title(panel.title, fontsize=9)
+    axes.tick_params(labelsize=7)
+    if panel.kind == "heatmap":
+        _draw_heat([one for _, one in found], start_s, axes)
+        return
+    _draw_lines([(name, one.points) for name, one in found], start_s, axes)
     for phase in run.phases:
         axes.axvspan(
-            (phase.start_s - start_s) / 60, (phase.end_s - start_s) / 60, alpha=0.08, color=_COLOURS[phase.name]
+            _minutes(phase.start_s, start_s), _minutes(phase.end_s, start_s), alpha=0.08, color=_COLOURS[phase.name]
         )
     low, high = axes.get_ylim()
     for value, _ in panel.thresholds:
         if low <= value <= high:
             axes.axhline(value, color="tab:gray", linestyle=":", linewidth=1)
-    more = f" (+{len(lines) - _MOST_LINES})" if len(lines) > _MOST_LINES else ""
-    axes.set_title(panel.title + more, fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, panel.unit)))
-    axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
-    if any(name for name, _ in lines):
+
+
+def _draw_lines(found: list[tuple[str, Sequence[tuple[float, float]]]], start_s: float, axes: Axes) -> None:
+    """The largest of them; what was 0 all the time only where all were."""
+    peaks = sorted(((_peak(points), name, points) for name, points in found), reverse=True)
+    shown = [(name, points) for peak, name, points in peaks if peak or not peaks[0][0]]
+    for name, points in shown[:_MOST_LINES]:
+        axes.plot([_minutes(at, start_s) for at, _ in points], [value for _, value in points], linewidth=1, label=name)
+    if len(shown) > _MOST_LINES:
+        axes.plot([], [], " ", label=f"and {len(shown) - _MOST_LINES} more")
+    if any(name for name, _ in shown):
         axes.legend(fontsize=6, loc="upper left")
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+
+
+def _draw_heat(buckets: Sequence[Series], start_s: float, axes: Axes) -> None:
+    """What fell into each bucket; those of Prometheus hold all below them too."""
+    ends = sorted(buckets, key=lambda one: float(one.labels["le"]))
+    times = sorted({at for one in ends for at, _ in one.points})
+    below = np.array([[dict(one.points).get(at, 0.0) for at in times] for one in ends])
+    inside = np.diff(below, axis=0, prepend=0.0).clip(0.0)
+    minutes = [_minutes(at, start_s) for at in times]
+    axes.pcolormesh(minutes, range(len(ends)), np.sqrt(inside), cmap="cividis_r", shading="nearest")
+    axes.set_yticks(range(len(ends)), [one.labels["le"] for one in ends], fontsize=5)
+
+
+def _minutes(at_s: float, start_s: float) -> float:
+    return (at_s - start_s) / 60
+
+
+def _peak(points: Sequence[tuple[float, float]]) -> float:
+    return max((abs(value) for _, value in points if math.isfinite(value)), default=0.0)
+
+
+def _unit(panel: Panel) -> str:
+    """Of the numbers that its queries give: those of a heatmap are counts, whatever is counted."""
+    return "none" if panel.kind == "heatmap" else panel.unit
 
 
 def _named(legend: str, labels: Mapping[str, str]) -> str:
