@@ -151,7 +151,7 @@ def _draw_heat(buckets: Sequence[Series], start_s: float, axes: Axes) -> None:
     below = np.array([[dict(one.points).get(at, 0.0) for at in times] for one in ends])
     inside = np.diff(below, axis=0, prepend=0.0).clip(0.0)
     minutes = [_minutes(at, start_s) for at in times]
-    axes.pcolormesh(minutes, range(len(ends)), np.sqrt(inside), cmap="cividis_r", shading="nearest")
+    axes.pcolormesh(minutes, range(len(ends)), np.sqrt(inside), cmap="Blues", shading="nearest")
     axes.set_yticks(range(len(ends)), [one.labels["le"] for one in ends], fontsize=5)
 
 
