@@ -9,8 +9,8 @@ SWIFT_S = 0.015
 """Aim for the time that the service takes for a frame."""
 BUDGET = 0.01
 """Share of frames that may be stale, and that may go unserved."""
-PAGED_AT = 14.4
-"""How many times too fast the budget may be used up before somebody is called."""
+PAGED_AT, PAGED_SHARE = 14.4, 0.144
+"""How many times too fast the budget may be used up before somebody is called, and the share of frames that does so."""
 BUSY, TOO_BUSY = 0.8, 0.9
 LATE_S = 0.05
 """Lag of the event loop."""

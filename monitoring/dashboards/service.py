@@ -32,6 +32,7 @@ from monitoring.dashboards.known import (
     OUR_FAULT,
     OUTCOMES,
     PAGED_AT,
+    PAGED_SHARE,
     REFUSALS,
     STAGES,
     SWIFT_S,
@@ -182,7 +183,7 @@ def _objectives() -> Section:
                 Query(f"max({recorded(f'job:timeconv_frames_{what}:ratio_rate{window}')})", window)
                 for window in ("5m", "1h", "6h", "3d")
             ),
-            limits=up_to(BUDGET * PAGED_AT, warn_at=BUDGET),
+            limits=up_to(PAGED_SHARE, warn_at=BUDGET),
         )
         for what, meaning, alerts in (
             ("stale", "was over 100 ms old when answered", STALE),
