@@ -16,7 +16,7 @@ UV := $(BIN)/uv
 AUDIT := build/audit
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench load soak fuzz openapi sbom audit models lock wheel clean
+.PHONY: help serve test lint train train-smoke bench load soak fuzz openapi sbom audit models dashboards lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,7 +48,7 @@ endif
 lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy service client/timeconv_client loadtest
+	$(BIN)/mypy service client/timeconv_client loadtest monitoring
 
 FER2013 ?= ../shared/data/faces/fer2013.npz
 train: $(VENV)/training.done ## train the four networks for people anew, in half a day; FER2013=file.npz
@@ -87,6 +87,9 @@ audit: $(AUDIT)/audit.done ## known vulnerabilities of the locked packages; asks
 
 models: $(VENV)/test.done ## the tables of README.md and docs/models.md, from manifests and docs/results
 	$(BIN)/python -m training.document
+
+dashboards: $(VENV)/test.done ## the Grafana dashboards, and their tables in docs/dashboards.md, from monitoring/dashboards
+	$(BIN)/python -m monitoring.dashboards
 
 lock: $(VENV)/uv.done ## compile requirements/*.txt from pyproject.toml
 	./requirements/compile.sh $(UV)

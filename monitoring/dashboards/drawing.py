@@ -53,7 +53,7 @@ _DASHES: Sequence[Mapping[str, object]] = (
 class Query:
     """An expression, the legend of its series, and, where that is a template, the names that may come of it.
 
-    Each name has its own colour; one between slashes is a regular expression.
+    Each name has its own colour, one between slashes is a regular expression; others are shades of one colour.
     """
 
     expr: str
@@ -128,7 +128,7 @@ def lines(
         .show_points(VisibilityMode.NEVER)
         .legend(_legend())
         .tooltip(_tooltip())
-        .color_scheme(FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
+        .color_scheme(FieldColor().mode(FieldColorModeId.SHADES).fixed_color(colours.SERIES[0]))
     )
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))

@@ -15,6 +15,17 @@ FOLDER = Path("monitoring/grafana/dashboards")
 DOCUMENT = Path("docs/dashboards.md")
 _TABLES = re.compile(r"(?<=<!-- panels -->\n).*(?=<!-- end of panels -->)", re.DOTALL)
 
+_UNITS = {
+    "none": "-",
+    "percentunit": "%",
+    "dtdurations": "s",
+    "bytes": "bytes",
+    "binBps": "bytes/s",
+    "reqps": "requests/s",
+    "suffix:x": "times",
+}
+"""What Grafana's names mean, where they are not plain."""
+
 
 def pages() -> list[Page]:
     """All dashboards, the first one first."""
@@ -43,6 +54,6 @@ def table(page: Page) -> str:
             continue
         answers = (drawn.description or "").partition("\n")[0]
         assert drawn.field_config is not None
-        unit = (drawn.field_config.defaults.unit or "").removeprefix("suffix:")
-        lines.append(f"| {drawn.title} | {answers} | {unit} |")
+        unit = drawn.field_config.defaults.unit or ""
+        lines.append(f"| {drawn.title} | {answers} | {_UNITS.get(unit) or unit.removeprefix('suffix:')} |")
     return "\n".join([*lines, ""])

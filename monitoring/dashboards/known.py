@@ -1,6 +1,6 @@
 """What panels know of the service beforehand: its targets and limits, and values of labels, each of which has a colour.
 
-Tests hold the values to the service. One that is missing here is drawn all the same, in a colour of Grafana's choice.
+Tests hold the values to the service. One that is missing here is drawn all the same, in a shade of one colour.
 """
 
 FRESH_S = 0.1

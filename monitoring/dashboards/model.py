@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models.units import NoUnit, PercentUnit, Seconds
 from monitoring.dashboards.drawing import FRAMES_PER_S, About, Panel, Query, heat, lines, listing, number, up_to
 from monitoring.dashboards.known import DRIFT, EMOTIONS
 from monitoring.dashboards.page import Page, Section
-from monitoring.dashboards.promql import buckets, increase, quantile, rate, ratio, raw, recorded, yesterday
+from monitoring.dashboards.promql import buckets, increase, quantile, rate, ratio, raw, recorded, total, yesterday
 
 EMOTION_SHARES = recorded("job:timeconv_emotions:ratio_rate1h")
 UNCERTAIN = recorded("job:timeconv_faces_uncertain:ratio_rate1h")
@@ -207,10 +207,17 @@ def _networks() -> Section:
     loads = lines(
         "Time to load a network",
         About(
-            "How long do clients wait for a network that is not loaded?", "Long on a GPU only where engines are built."
+            "How long do clients wait for a network that is not loaded? In the mean, since the processes started.",
+            "Minutes: TensorRT builds engines, which are kept in `TIMECONV_ENGINE_CACHE`.",
         ),
         Seconds,
-        Query(quantile(0.99, "timeconv_model_load_seconds", window="$__range"), "p99"),
+        Query(
+            ratio(
+                total("timeconv_model_load_seconds_sum", by="instance"),
+                total("timeconv_model_load_seconds_count", by="instance"),
+            ),
+            "{{instance}}",
+        ),
         empty="none loaded",
     )
     return Section("Which networks serve?", [[networks, swaps, loads]], height=7)

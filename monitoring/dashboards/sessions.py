@@ -115,6 +115,7 @@ def _coming() -> Section:
         SESSIONS_PER_S,
         Query(rate("timeconv_sessions_ended_total", by="reason"), "{{reason}}", ENDS),
         stacked=True,
+        empty="none ended",
     )
     storm = lines(
         "Reconnect storm",
@@ -126,7 +127,7 @@ def _coming() -> Section:
         ),
         "suffix:x",
         Query(
-            f"{increase('timeconv_sessions_ended_total', BROKEN, window='5m')} / "
+            f"({increase('timeconv_sessions_ended_total', BROKEN, window='5m')} or vector(0)) / "
             f"(10 + 5 * sum(avg_over_time({raw('timeconv_sessions')}[5m])))",
             "broken",
         ),
