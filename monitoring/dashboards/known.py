@@ -79,5 +79,6 @@ OF_NETWORKS = tuple(f"/^{name}@/" for name in NETWORKS)
 """Series of any version of each."""
 
 OUR_FAULT = 'code=~"failed|internal|timeout|model_damaged|device_unavailable"'
+INTERNAL = 'reason="internal"'
 NO_ROOM = 'code=~"at_capacity|overloaded"'
 BROKEN = 'reason!~"closed|going_away|shutdown|session_too_long"'

@@ -1,6 +1,7 @@
 """The code that writes dashboards, and what it has written."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from monitoring.dashboards import colours, promql
@@ -20,6 +21,15 @@ def test_nothing_else_is_written() -> None:
     """Grafana finds no dashboard that no code writes."""
     folder = ROOT / "monitoring" / "grafana" / "dashboards"
     assert sorted(folder.iterdir()) == sorted(path for path in texts(ROOT) if path.parent == folder)
+
+
+def test_no_part_of_the_service() -> None:
+    """Neither the wheel nor an image has this code, whose SDK the service does not install."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert "monitoring" not in {Path(package).parts[0] for package in packages}
+    assert "!monitoring" not in (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    assert "grafana" not in (ROOT / "requirements" / "serve.txt").read_text(encoding="utf-8")
 
 
 def test_document_has_all_panels() -> None:
