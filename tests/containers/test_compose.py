@@ -148,6 +148,7 @@ def test_what_prometheus_reads() -> None:
     assert targets["timeconv"] == [f"service:{dockerfile.last(STAGES, 'cpu', 'EXPOSE').text}"]
     assert mounts("prometheus")["/etc/prometheus/prometheus.yml"] == "./monitoring/prometheus.yml"
     assert config["rule_files"] == ["rules/*.yml"]
+    assert {path.name for path in (ROOT / "monitoring/rules").iterdir()} == {"alerts.yml", "recording.yml"}
     assert mounts("prometheus")["/etc/prometheus/rules"] == "./monitoring/rules"
     assert "--config.file=/etc/prometheus/prometheus.yml" in SERVICES["prometheus"]["command"]
 
