@@ -116,7 +116,7 @@ class Desk:
         sent = []
         while (message := self.session.next_message()) is not None:
             sent.append(message)
-            self.session.sent()
+            self.session.sent(self.clock(), self.clock())
         return sent
 
     def outcomes(self) -> list[tuple[int, str]]:
@@ -136,7 +136,7 @@ def spelled(message: ServerMessage) -> list[tuple[int, str]]:
 def scores(best: int = 3, probability: float = 0.9) -> Scores:
     row = [(1 - probability) / 6] * 7
     row[best] = probability
-    return Scores(row, batch_size=2, queue_s=0.001, infer_s=0.002)
+    return Scores(row, batch_size=2, queue_s=0.001, infer_s=0.002, ran_s=1000.0)
 
 
 def filled(**options: Any) -> Desk:
@@ -218,7 +218,7 @@ def test_scores_that_are_not_the_labels_are_a_failure() -> None:
     """A network that answers with another number of classes than it has labels fails on the frame, no more."""
     desk = filled()
     desk.feed(b"face")
-    desk.run(Scores([0.125] * 8, batch_size=1, queue_s=0.0, infer_s=0.0))
+    desk.run(Scores([0.125] * 8, batch_size=1, queue_s=0.0, infer_s=0.0, ran_s=0.0))
     assert (desk.outcomes(), desk.session.in_flight) == ([(4, "failed")], 0)
 
 
@@ -720,7 +720,7 @@ class TestGoingOn:
         assert (after.session.received, after.session.totals()) == (5, before.session.totals())
         after.feed(b"far")
         (item,) = after.windows
-        item.deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0))
+        item.deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0, 0.0))
         prediction = after.session.next_message()
         assert isinstance(prediction, Prediction)
         assert (prediction.seq, prediction.faces[0].id) == (5, 1)
@@ -779,7 +779,7 @@ class TestGoingOn:
         after.feed(*[b"face"] * 4)
         assert after.windows == []
         after.feed(b"face")
-        after.windows[0].deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0))
+        after.windows[0].deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0, 0.0))
         prediction = after.send()[-1]
         assert isinstance(prediction, Prediction)
         assert prediction.faces[0].id == 1
