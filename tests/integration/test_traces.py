@@ -187,12 +187,13 @@ def test_a_streamed_clip(monkeypatch: pytest.MonkeyPatch, collector: Collector, 
     assert attributes(span.attributes)["timeconv.model"] == f"{started['model']}@{started['version']}"
 
 
-def test_rest(monkeypatch: pytest.MonkeyPatch, collector: Collector, face_clip: list[bytes]) -> None:
-    """A prediction is a child of the caller's span, with the look at each of its frames; so is one that is refused."""
+def test_rest(monkeypatch: pytest.MonkeyPatch, collector: Collector, face_clip: list[bytes], empty_jpeg: bytes) -> None:
+    """A prediction is a child of the caller's span, with the look at each of its frames; without a caller's, a root."""
     with traced(monkeypatch, collector.address) as server:
         assert predict(server, face_clip[:5], traceparent=TRACEPARENT).status_code == 200
         assert predict(server, [face_clip[0], *[b"no picture"] * 4], **{"X-Request-ID": "bad-1"}).status_code == 422
-    good, bad = collector.spans("POST /v1/predict")
+        assert predict(server, [empty_jpeg]).status_code == 200
+    good, bad, empty = collector.spans("POST /v1/predict")
     assert (good.trace_id, good.parent_span_id) == (TRACE_ID, SPAN_ID)
     assert stages(good) == ["upload", "wait", *["decode", "detect", "crop"] * 5, "queue", "infer"]
     frames = [attributes(event.attributes).get("frame") for event in good.events]
@@ -202,11 +203,14 @@ def test_rest(monkeypatch: pytest.MonkeyPatch, collector: Collector, face_clip: 
     about = attributes(good.attributes)
     assert (about["timeconv.outcome"], about["http.response.status_code"]) == ("prediction", 200)
     assert about["timeconv.bytes"] == sum(map(len, face_clip[:5]))
+    assert about["timeconv.batch_size"] == 1
     about = attributes(bad.attributes)
     assert (about["timeconv.outcome"], about["http.response.status_code"]) == ("bad_image", 422)
     assert about["timeconv.request"] == "bad-1"
     assert bad.status.code == SpanStatus.STATUS_CODE_UNSET
     assert bad.trace_id != TRACE_ID
+    assert bad.parent_span_id == b""
+    assert attributes(empty.attributes)["timeconv.outcome"] == "no_face"
 
 
 def test_what_no_span_holds(monkeypatch: pytest.MonkeyPatch, collector: Collector, face_clip: list[bytes]) -> None:
