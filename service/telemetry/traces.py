@@ -254,7 +254,7 @@ class StreamTracer:
 class PredictionTrace:
     """Around one REST prediction: at the end of the block its span is made, a child of what the caller's is.
 
-    ``call``, ``network`` and ``message`` are told as they become known.
+    It is told the ``call``, and the ``message`` that came of it, as they become known.
     """
 
     def __init__(self, traces: Traces, request: str, traceparents: Sequence[str]) -> None:
