@@ -294,12 +294,14 @@ class PredictionTrace:
 
 def open_traces(
     share: float, device: Device, clock: Callable[[], float], environment: Mapping[str, str] = os.environ
-) -> Traces:
-    """Traces that go to the collector of the ``OTEL_EXPORTER_OTLP_*`` variables.
+) -> Traces | None:
+    """Traces that go to the collector of the ``OTEL_EXPORTER_OTLP_*`` variables; None if ``OTEL_SDK_DISABLED``.
 
     Raises:
         BadConfiguration: these ask for what cannot be had.
     """
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
     _check(environment)
     outlet = Outlet(OTLPSpanExporter())
     about = {

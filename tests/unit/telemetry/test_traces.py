@@ -389,6 +389,10 @@ class TestOpening:
             open_traces(1.0, Device("cpu", ()), ManualClock(), {name: value})
         assert "key@" not in str(refused.value)
 
+    def test_switched_off(self) -> None:
+        """OpenTelemetry's own switch for all of it is stronger than the share."""
+        assert open_traces(1.0, Device("cpu", ()), ManualClock(), {"OTEL_SDK_DISABLED": "True"}) is None
+
     def test_traces_go_before(self) -> None:
         """The variable of traces is stronger than the common one, as with OpenTelemetry."""
         environment = {
@@ -398,6 +402,8 @@ class TestOpening:
         logger = logging.getLogger("opentelemetry")
         before = logger.level
         try:
-            open_traces(1.0, Device("cpu", ()), ManualClock(), environment).close(5)
+            opened = open_traces(1.0, Device("cpu", ()), ManualClock(), environment)
+            assert opened is not None
+            opened.close(5)
         finally:
             logger.setLevel(before)
