@@ -7,6 +7,7 @@ PYTHON ?= python3
 PORT ?= $(or $(TIMECONV_PORT),8000)
 TRAINING ?= 0
 OPENVINO ?= 0
+OTEL ?= 0
 TLS ?= 0
 CERTIFICATE := build/tls/cert.pem
 VENV := .venv
@@ -24,6 +25,10 @@ help: ## this list
 
 ifeq ($(OPENVINO),1)
 serve test: $(VENV)/openvino.done
+endif
+
+ifeq ($(OTEL),1)
+serve: $(VENV)/otel.done
 endif
 
 ifeq ($(TLS),1)
@@ -139,6 +144,10 @@ $(AUDIT)/audit.done: $(VENV)/uv.done requirements/audit.txt
 
 $(VENV)/openvino.done: $(VENV)/serve.done requirements/openvino.txt
 	$(INSTALL) requirements/openvino.txt
+	@touch $@
+
+$(VENV)/otel.done: $(VENV)/serve.done requirements/otel.txt
+	$(INSTALL) requirements/otel.txt
 	@touch $@
 
 # torch comes by pip: a plain index serves its CUDA build, which brings libraries that uv's lock would have to pin.

@@ -280,6 +280,11 @@ class Metrics:
         text = "Memory of the GPU that networks run on, used by whomever, and in all."
         self.registry.register(Readings("gauge", "timeconv_device_memory_bytes", text, "kind", memory))
 
+    def watch_spans(self, dropped: Callable[[], Mapping[str, float]]) -> None:
+        """Where to read how many spans of traces did not come to their collector, by why."""
+        text = "Spans of traces that were to be sent and were not."
+        self.registry.register(Readings("counter", "timeconv_spans_dropped", text, "reason", dropped))
+
     def _forget_file(self, lane: str) -> None:
         if (named := self._files.pop(lane, None)) is not None:
             self._model.remove(*named)
