@@ -78,7 +78,7 @@ def test_a_large_face_that_is_followed_is_decoded_at_a_smaller_scale(
     parts = measure_parts(
         face_clip[:8], "detect", detector=Glance(face), detect_every=8, geometry=CropGeometry(), network=uniform
     )
-    assert set(scales) == {1, 2}
+    assert scales.keys() > {1}
     assert parts.follow > 0
 
 
