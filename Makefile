@@ -7,6 +7,7 @@ PYTHON ?= python3
 PORT ?= $(or $(TIMECONV_PORT),8000)
 TRAINING ?= 0
 OPENVINO ?= 0
+OTEL ?= 0
 TLS ?= 0
 CERTIFICATE := build/tls/cert.pem
 VENV := .venv
@@ -16,13 +17,18 @@ UV := $(BIN)/uv
 AUDIT := build/audit
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench load soak fuzz openapi sbom audit models lock wheel clean
+.PHONY: help serve test lint train train-smoke bench load soak ops-test fuzz openapi sbom audit models dashboards lock wheel \
+    clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 ifeq ($(OPENVINO),1)
 serve test: $(VENV)/openvino.done
+endif
+
+ifeq ($(OTEL),1)
+serve: $(VENV)/otel.done
 endif
 
 ifeq ($(TLS),1)
@@ -48,7 +54,7 @@ endif
 lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy service client/timeconv_client loadtest
+	$(BIN)/mypy service client/timeconv_client loadtest monitoring
 
 FER2013 ?= ../shared/data/faces/fer2013.npz
 train: $(VENV)/training.done ## train the four networks for people anew, in half a day; FER2013=file.npz
@@ -69,6 +75,10 @@ SOAK ?=
 soak: $(VENV)/test.done ## ten minutes of chaos, what came of it in build/soak.json; SOAK="--seconds 60", SOAK=--help
 	$(BIN)/python -m loadtest.soak $(SOAK)
 
+OPS ?=
+ops-test: $(VENV)/test.done ## dashboards, rules and alerts against a real prometheus, a load and faults, in build/ops; OPS=--help
+	$(BIN)/python -m loadtest.ops $(OPS)
+
 FUZZ ?=
 fuzz: $(VENV)/test.done ## 240,000 inputs for every parser that strangers reach; FUZZ="--inputs 1000000 decoder", FUZZ=--help
 	$(BIN)/python -m tests.fuzz $(FUZZ)
@@ -87,6 +97,9 @@ audit: $(AUDIT)/audit.done ## known vulnerabilities of the locked packages; asks
 
 models: $(VENV)/test.done ## the tables of README.md and docs/models.md, from manifests and docs/results
 	$(BIN)/python -m training.document
+
+dashboards: $(VENV)/test.done ## the Grafana dashboards, and their tables in docs/dashboards.md, from monitoring/dashboards
+	$(BIN)/python -m monitoring.dashboards
 
 lock: $(VENV)/uv.done ## compile requirements/*.txt from pyproject.toml
 	./requirements/compile.sh $(UV)
@@ -131,6 +144,10 @@ $(AUDIT)/audit.done: $(VENV)/uv.done requirements/audit.txt
 
 $(VENV)/openvino.done: $(VENV)/serve.done requirements/openvino.txt
 	$(INSTALL) requirements/openvino.txt
+	@touch $@
+
+$(VENV)/otel.done: $(VENV)/serve.done requirements/otel.txt
+	$(INSTALL) requirements/otel.txt
 	@touch $@
 
 # torch comes by pip: a plain index serves its CUDA build, which brings libraries that uv's lock would have to pin.

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -63,13 +64,18 @@ def started(module: str, *arguments: str, settings: Mapping[str, str] | None = N
             reading.start()
             yield Server(address, process.pid)
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            end(process)
             if reading.is_alive():
                 reading.join()
+
+
+def end(process: "subprocess.Popen[Any]") -> None:
+    """End a process, by force if it takes its time."""
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 @contextmanager

@@ -22,5 +22,7 @@ compile benchmark.txt requirements/benchmark.in --constraint requirements/test.t
 compile cuda.txt pyproject.toml --extra cuda --constraint requirements/test.txt
 # The extra openvino, beside requirements/serve.txt, whose versions it keeps.
 compile openvino.txt pyproject.toml --extra openvino --constraint requirements/test.txt
+# The extra otel, beside requirements/serve.txt, whose versions it keeps.
+compile otel.txt pyproject.toml --extra otel --constraint requirements/test.txt
 # Tools that judge from outside: make openapi, sbom, audit.
 compile audit.txt --group audit --constraint requirements/test.txt

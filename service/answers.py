@@ -38,14 +38,14 @@ class Answer:
 
 
 def answer_of(fate: Fate, network: LoadedNetwork, sighting: Sighting, face_id: int, times: StageTimes) -> Answer:
-    """The answer for a window, from its fate; ``times`` gets queue and infer."""
+    """The answer for a window, from its fate; ``times`` gets queue, infer and when it ran."""
     if isinstance(fate, RunnerFailed):
         return Answer(Outcome.FAILED, {"reason": "engine"})
     if isinstance(fate, Dropped):
         return Answer(_OUTCOMES[fate], {"reason": fate.value} if fate is Dropped.STUCK else {})
     if len(fate.probabilities) != len(network.labels):
         return Answer(Outcome.FAILED, {"reason": "engine"})
-    times.queue, times.infer = fate.queue_s, fate.infer_s
+    times.queue, times.infer, times.ran_s = fate.queue_s, fate.infer_s, fate.ran_s
     face = face_result(network, sighting, face_id, fate.probabilities)
     return Answer(Outcome.PREDICTION, faces=(face,), batch_size=fate.batch_size)
 

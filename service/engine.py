@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -24,7 +25,7 @@ from service.errors import (
     UnknownModel,
 )
 from service.inference.artifact import ModelStore
-from service.inference.device import Tuning, choose_device
+from service.inference.device import Device, Tuning, choose_device
 from service.inference.gpu import device_memory
 from service.inference.models import LoadedNetwork, Networks
 from service.inference.runner import OnnxDetector
@@ -44,6 +45,9 @@ from service.vision.detect import BlazeFace, Detector, Haar, YuNet
 from service.vision.look import Look
 from service.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from service.telemetry.traces import Traces
+
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 1.0
@@ -58,6 +62,7 @@ class Engine:
 
     settings: Settings
     metrics: Metrics
+    traces: "Traces | None"
     networks: Networks
     look: Look
     pool: WorkerPool
@@ -130,6 +135,23 @@ def tuning_of(settings: Settings) -> Tuning:
         gpu_mem_limit_bytes=settings.gpu_mem_limit_mb * 2**20,
         engine_cache=settings.engine_cache,
     )
+
+
+def open_traces(settings: Settings, device: Device, clock: Callable[[], float]) -> "Traces | None":
+    """Traces, where the settings ask for them: without, nothing of OpenTelemetry is imported.
+
+    Raises:
+        BadConfiguration: the extra is not installed, or OpenTelemetry's own variables ask for what cannot be had.
+    """
+    if not settings.trace_share:
+        return None
+    try:
+        from service.telemetry import traces  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise BadConfiguration(
+            f"TIMECONV_TRACE_SHARE wants the extra otel (pip install 'timeconv[otel]'): {error}"
+        ) from error
+    return traces.open_traces(settings.trace_share, device, clock)
 
 
 def open_access(settings: Settings, clock: Callable[[], float]) -> Access:
@@ -217,6 +239,9 @@ async def open_engine(
         pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process, on_stuck=metrics.workers_stuck
     )
     model_watch = ModelWatch(networks, sessions, metrics, loading)
+    # It has a thread, so nothing that may fail comes after it.
+    if (traces := open_traces(settings, device, clock)) is not None:
+        metrics.watch_spans(traces.dropped)
     pool.start()
     watching = [
         asyncio.create_task(watchdog.run()),
@@ -227,6 +252,7 @@ async def open_engine(
         yield Engine(
             settings=settings,
             metrics=metrics,
+            traces=traces,
             networks=networks,
             look=look,
             pool=pool,
@@ -253,7 +279,11 @@ async def open_engine(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        if not await Aside("closing").run(pool.close, CLOSE_TIMEOUT_S):
+        async with asyncio.TaskGroup() as ends:  # Beside each other, or stopping would take longer with traces.
+            if traces is not None:
+                ends.create_task(Aside("sending traces").run(traces.close, CLOSE_TIMEOUT_S))
+            closing = ends.create_task(Aside("closing").run(pool.close, CLOSE_TIMEOUT_S))
+        if not closing.result():
             log.error("A worker did not end within %g s", CLOSE_TIMEOUT_S)
 
 

@@ -42,6 +42,7 @@ trying the same thing again may help; the code is the label in metrics too.
 """
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 _MOST_TOLD = 1000
@@ -320,3 +321,14 @@ class DeviceUnavailable(EngineError):
     """The device that the settings ask for cannot be used; the message names what is missing."""
 
     code = "device_unavailable"
+
+
+def codes() -> list[str]:
+    """Every code that an answer can have."""
+
+    def below(error: type[TimeConvError]) -> Iterator[str]:
+        yield error.code
+        for one in error.__subclasses__():
+            yield from below(one)
+
+    return sorted(set(below(TimeConvError)))

@@ -33,15 +33,18 @@ class PredictCall:
         """``frames``: five JPEGs, oldest first, or one."""
         assert len(frames) in (1, FRAMES)
         self.answer = answer
+        self.network = network
+        self.size_bytes = sum(map(len, frames))
+        self.started_s = clock()
+        self.times = StageTimes()
+        self.looks: list[tuple[float, StageTimes]] = []
+        """When each look at a frame began, and the times of that frame alone; in `times` they are added up."""
         self._frames = frames
         self._options = options
-        self._network = network
         self._look = look
         self._follower = look.follower()
         self._clock = clock
-        self._started_s = clock()
         self._sightings: list[Sighting] = []
-        self._times = StageTimes()
         self._failed = False
 
     @property
@@ -52,24 +55,26 @@ class PredictCall:
     def work(self) -> WindowItem | Delivery | None:
         """Look at the next frame; after the last, the window."""
         index = len(self._sightings)
+        start_s = self._clock()
         if index == 0:
-            self._times.wait = self._clock() - self._started_s
+            self.times.wait = start_s - self.started_s
         times = StageTimes()
+        self.looks.append((start_s, times))
         try:
             sighting = self._look(
                 self._frames[index],
                 self._options.region,
-                self._network.geometry,
+                self.network.geometry,
                 times,
                 follower=self._follower,
                 time_s=0.0,  # The frames come without times; they are taken as one motion.
             )
         except BadImage as error:
             return self._failing(FrameRefused(index, error))
-        self._times.decode += times.decode
-        self._times.detect += times.detect
-        self._times.detected |= times.detected
-        self._times.crop += times.crop
+        self.times.decode += times.decode
+        self.times.detect += times.detect
+        self.times.detected |= times.detected
+        self.times.crop += times.crop
         if sighting is None:
             self._failed = True
             return lambda: self._settle(Answer(Outcome.NO_FACE, {"index": index}))
@@ -84,7 +89,7 @@ class PredictCall:
     def _window(self) -> WindowItem:
         repeats = FRAMES // len(self._sightings)
         window = [sighting.crop for sighting in self._sightings] * repeats
-        return WindowItem(key=self, lane=self._network.lane, window=window, replaces=False, deliver=self._deliver)
+        return WindowItem(key=self, lane=self.network.lane, window=window, replaces=False, deliver=self._deliver)
 
     def _deliver(self, fate: Fate) -> None:
         if isinstance(fate, Dropped) and fate in _REFUSALS:
@@ -92,7 +97,7 @@ class PredictCall:
         elif isinstance(fate, Dropped):
             self._fail(RunnerFailed(f"The window was not run: {fate.value}"))
         else:
-            answer = answer_of(fate, self._network, self._sightings[-1], 0, self._times)
+            answer = answer_of(fate, self.network, self._sightings[-1], 0, self.times)
             if answer.outcome is Outcome.FAILED:
                 self._fail(RunnerFailed("The network failed on this window"))
             else:
@@ -101,13 +106,13 @@ class PredictCall:
     def _settle(self, answer: Answer) -> None:
         if self.answer.done():
             return
-        age_s = self._clock() - self._started_s
+        age_s = self._clock() - self.started_s
         message = message_of(
             answer,
             seq=answer.detail.get("index", len(self._frames) - 1),
             age_s=age_s,
             total_s=age_s,
-            times=self._times,
+            times=self.times,
             repeated=len(self._frames) == 1,
         )
         self.answer.set_result(message)

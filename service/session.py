@@ -67,12 +67,30 @@ class FrameObserver(Protocol):
         ...
 
 
+class FrameTracer(Protocol):
+    """Who may make a trace of a frame; called on the event loop once all is known of it."""
+
+    def frame_done(
+        self,
+        frame: "Frame",
+        answer: Answer,
+        *,
+        done_s: float,
+        age_s: float,
+        encoding_s: float | None,
+        encoded_s: float | None,
+    ) -> None:
+        """The frame is done at ``done_s``; its answer was encoded from then to then, if it was sent one."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class Frame:
     """One binary message. ``taken_s``: when it was captured, on the server's clock, as far as is known."""
 
     seq: int
     jpeg: bytes
+    size_bytes: int
     options: Options
     network: LoadedNetwork
     received_s: float
@@ -139,6 +157,7 @@ class Session:
         gap_reset_s: float,
         max_frame_bytes: int,
         observer: FrameObserver,
+        tracer: FrameTracer | None = None,
         on_change: Callable[[], None],
         clock: Callable[[], float],
         rate: TokenBucket | None = None,
@@ -159,6 +178,7 @@ class Session:
         self._look = look
         self._max_frame_bytes = max_frame_bytes
         self._observer = observer
+        self._tracer = tracer
         self._on_change = on_change
         self._clock = clock
         self._rate = rate
@@ -220,10 +240,10 @@ class Session:
         """Take a binary message: it gets the next seq, and an outcome."""
         now_s = self._clock()
         self.last_activity_s = now_s
-        frame = Frame(self.received, message, self.options, self.network, now_s, now_s)
+        frame = Frame(self.received, message, len(message), self.options, self.network, now_s, now_s)
         self.received += 1
         self._open[frame.seq] = frame
-        self._observer.frame_received(len(message))
+        self._observer.frame_received(frame.size_bytes)
         self._read_stamp(frame)
         if self._rate is not None:
             if self.options.freshness == "every":
@@ -393,12 +413,15 @@ class Session:
             captured_us=frame.captured_us,
         )
 
-    def sent(self) -> None:
-        """The message of `next_message` is with the transport: its frames are done."""
+    def sent(self, encoding_s: float, encoded_s: float) -> None:
+        """The message of `next_message` is with the transport: its frames are done.
+
+        It was encoded from ``encoding_s`` to ``encoded_s``, on the session's clock.
+        """
         out, self._sending = self._sending, None
         assert out is not None
         for frame in out.frames:
-            self._done(frame, out.answer.outcome, out.answer.faces)
+            self._done(frame, out.answer, encoding_s, encoded_s)
         self.last_activity_s = self._clock()
         self._on_change()
 
@@ -409,7 +432,7 @@ class Session:
         self._outgoing.clear()
         self._on_change = lambda: None  # A session that is kept must not keep its connection.
         for frame in list(self._open.values()):
-            self._done(frame, Outcome.ABANDONED)
+            self._done(frame, Answer(Outcome.ABANDONED))
 
     def _settle(self, frame: Frame, answer: Answer) -> None:
         """Line an answer up. The first counts; for a frame that is not open (its client is gone) this is nothing."""
@@ -440,12 +463,19 @@ class Session:
             else:
                 self._outgoing.append(_Outgoing(out.frames, answer))
 
-    def _done(self, frame: Frame, outcome: Outcome, faces: Sequence[FaceResult] = ()) -> None:
+    def _done(
+        self, frame: Frame, answer: Answer, encoding_s: float | None = None, encoded_s: float | None = None
+    ) -> None:
         if self._open.pop(frame.seq, None) is None:
             return
-        self.outcomes[outcome] += 1
+        self.outcomes[answer.outcome] += 1
         now_s = self._clock()
-        self._observer.frame_done(outcome, frame.times, now_s - frame.received_s, _age_s(frame, now_s), faces)
+        age_s = _age_s(frame, now_s)
+        self._observer.frame_done(answer.outcome, frame.times, now_s - frame.received_s, age_s, answer.faces)
+        if self._tracer is not None:
+            self._tracer.frame_done(
+                frame, answer, done_s=now_s, age_s=age_s, encoding_s=encoding_s, encoded_s=encoded_s
+            )
 
 
 def _continues(out: _Outgoing, frame: Frame, answer: Answer) -> bool:

@@ -200,6 +200,9 @@ class Settings(BaseSettings):
     send_buffer_bytes: Annotated[int, Field(ge=4096, le=4_194_304)] = Field(
         65_536, description="SO_SNDBUF of the listening socket; small, so that a slow reader is noticed early."
     )
+    trace_share: float = Field(
+        0.0, ge=0, le=1, description="Share of frames and REST predictions that become a trace; wants the extra `otel`."
+    )
     log_format: Literal["text", "json"] = Field("text", description="Form of log lines on standard error.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 

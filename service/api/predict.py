@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -16,13 +17,16 @@ from starlette.requests import ClientDisconnect
 
 from service import protocol
 from service.api.entry import prediction_place
-from service.api.requests import request_id
+from service.api.requests import request_id, traceparents
 from service.engine import Engine
 from service.errors import BadBody, ClientGone, TimedOut, TooLarge
 from service.inference.models import LoadedNetwork
 from service.predict import PredictCall
 from service.protocol import FrameOutcome, Prediction, PredictOptions
 from service.vision.window import FRAMES
+
+if TYPE_CHECKING:
+    from service.telemetry.traces import PredictionTrace
 
 log = logging.getLogger(__name__)
 
@@ -91,26 +95,15 @@ async def predict(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     options = protocol.parse_predict_query(request.query_params.multi_items())
     started_s = engine.clock()
-    timeout_ms = engine.settings.predict_timeout_ms
-    try:
-        # The deadline is for the upload too, or a few slow ones would hold all places.
-        with prediction_place(engine, request, request.state.key) as rate:
-            async with asyncio.timeout(timeout_ms / 1000):
-                frames = await _frames(request, engine.settings.max_frame_bytes)
-                if rate is not None:
-                    rate.owe(engine.clock(), len(frames) - 1)  # The first was taken with the place.
-                network = await engine.network(options.model)
-                message = await _answer(engine, frames, options, network)
-    except TimeoutError as error:
-        raise TimedOut(f"No answer within {timeout_ms} ms") from error
-    except ClientDisconnect as error:
-        raise ClientGone("The client left during the upload") from error
+    traces, called = engine.traces, request_id(request)
+    with nullcontext() if traces is None else traces.prediction(called, traceparents(request)) as trace:
+        message, network = await _answer(engine, request, options, trace)
     outcome = "prediction" if isinstance(message, Prediction) else message.outcome
     engine.metrics.predicted(outcome, message.faces if isinstance(message, Prediction) else ())
     log.info(
         "Prediction answered",
         extra={
-            "request": request_id(request),
+            "request": called,
             "key": request.state.key.name,
             "model": network.lane,
             "outcome": str(outcome),
@@ -121,13 +114,42 @@ async def predict(request: Request) -> Response:
 
 
 async def _answer(
-    engine: Engine, frames: list[bytes], options: PredictOptions, network: LoadedNetwork
-) -> Prediction | FrameOutcome:
-    answer: asyncio.Future[Prediction | FrameOutcome] = asyncio.get_running_loop().create_future()
-    call = PredictCall(frames, options, network, look=engine.look, answer=answer, clock=engine.clock)
+    engine: Engine, request: Request, options: PredictOptions, trace: "PredictionTrace | None"
+) -> tuple[Prediction | FrameOutcome, LoadedNetwork]:
+    """What is answered, and the network that was asked; ``trace`` is told of both."""
+    timeout_ms = engine.settings.predict_timeout_ms
+    try:
+        # The deadline is for the upload too, or a few slow ones would hold all places.
+        with prediction_place(engine, request, request.state.key) as rate:
+            async with asyncio.timeout(timeout_ms / 1000):
+                frames = await _frames(request, engine.settings.max_frame_bytes)
+                if rate is not None:
+                    rate.owe(engine.clock(), len(frames) - 1)  # The first was taken with the place.
+                network = await engine.network(options.model)
+                call = PredictCall(
+                    frames,
+                    options,
+                    network,
+                    look=engine.look,
+                    answer=asyncio.get_running_loop().create_future(),
+                    clock=engine.clock,
+                )
+                if trace is not None:
+                    trace.call = call
+                message = await _carried_out(engine, call)
+    except TimeoutError as error:
+        raise TimedOut(f"No answer within {timeout_ms} ms") from error
+    except ClientDisconnect as error:
+        raise ClientGone("The client left during the upload") from error
+    if trace is not None:
+        trace.message = message
+    return message, network
+
+
+async def _carried_out(engine: Engine, call: PredictCall) -> Prediction | FrameOutcome:
     engine.pool.ready(call, kind="predict")
     try:
-        return await answer
+        return await call.answer
     finally:
         engine.pool.leave(call, call)
 

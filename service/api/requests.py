@@ -37,6 +37,11 @@ class RequestIds:
         await self._app(scope, receive, answer)
 
 
+def traceparents(connection: HTTPConnection) -> list[str]:
+    """What a request or upgrade says it is part of (W3C Trace Context); more than one say nothing."""
+    return connection.headers.getlist("traceparent")
+
+
 def request_id(connection: HTTPConnection) -> str:
     """The id of a request or upgrade."""
     return str(connection.scope["request_id"])

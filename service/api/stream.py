@@ -14,13 +14,13 @@ from service import protocol
 from service.access import ApiKey
 from service.api.entry import address_of, bearer, key_of, session_place, token_offered
 from service.api.problems import problem
-from service.api.requests import request_id
+from service.api.requests import request_id, traceparents
 from service.engine import Engine
 from service.errors import BadOption, ClientGone, GoingAway, NoSuchStream, ResumedElsewhere, TimeConvError
 from service.inference.models import LoadedNetwork
 from service.limits import TokenBucket
 from service.protocol import Options, ServerMessage, SessionClose
-from service.session import Session
+from service.session import FrameTracer, Session
 from service.vision.crop import CROP_SIDE
 from service.vision.window import FRAMES
 from service.websocket import EXTENSION, Link
@@ -153,19 +153,25 @@ class StreamConnection:
         self._resumed = before is not None
         self._shown = protocol.resume_token(websocket.scope["subprotocols"]) if self._resumed else None
         self._token: str | None = None
+        identity = secrets.token_urlsafe(12) if before is None else before.identity
         self.session = Session(
-            secrets.token_urlsafe(12) if before is None else before.identity,
+            identity,
             options,
             network,
             look=engine.look,
             gap_reset_s=engine.settings.gap_reset_ms / 1000,
             max_frame_bytes=engine.settings.max_frame_bytes,
             observer=engine.metrics,
+            tracer=self._tracer(identity),
             on_change=self._wake,
             clock=engine.clock,
             rate=TokenBucket(key.max_frames_per_s or engine.settings.max_frames_per_s, now_s),
             before=before,
         )
+
+    def _tracer(self, identity: str) -> FrameTracer | None:
+        traces = self._engine.traces
+        return None if traces is None else traces.stream(identity, self._request, traceparents(self._websocket))
 
     def expel(self, error: TimeConvError) -> None:
         """End the session with ``error``."""
@@ -399,7 +405,7 @@ class StreamConnection:
         text = protocol.encode(message)
         encoded_s = clock()
         self._tell(text)
-        self.session.sent()
+        self.session.sent(start_s, encoded_s)
         if isinstance(message, protocol.Prediction):
             self._engine.metrics.message_sent(encoded_s - start_s, clock() - encoded_s)
 

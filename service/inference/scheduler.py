@@ -37,12 +37,16 @@ BatchReason = Literal["idle", "full", "held"]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a network says of a window: a probability per class, and how it got there (seconds)."""
+    """What a network says of a window: a probability per class, and how it got there (seconds).
+
+    ``ran_s``: when its batch began to run, on the workers' clock.
+    """
 
     probabilities: Sequence[float]
     batch_size: int
     queue_s: float
     infer_s: float
+    ran_s: float
 
 
 class Dropped(Enum):

@@ -246,7 +246,7 @@ class WorkerPool:
         queue_s = [start_s - item.waiting_since_s for item in batch.items]
         self._observer.batch_ran(batch, queue_s, infer_s)
         for item, row, waited_s in zip(batch.items, rows, queue_s, strict=True):
-            fate: Fate = Scores(row, len(rows), waited_s, infer_s) if isinstance(row, list) else row
+            fate: Fate = Scores(row, len(rows), waited_s, infer_s, start_s) if isinstance(row, list) else row
             deliveries.append(_fate_of(item, fate))
         return deliveries
 

@@ -1,1 +1,1 @@
-"""What operations see: metrics and logs."""
+"""What operations see: metrics, logs and traces."""

@@ -11,6 +11,17 @@ from prometheus_client import PlatformCollector as PlatformInfo
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from service import __version__
+from service.errors import (
+    GoingAway,
+    IdleTimeout,
+    RateLimited,
+    ResumedElsewhere,
+    SessionTooLong,
+    SlowReader,
+    TimeConvError,
+    Unauthorized,
+    codes,
+)
 from service.inference.device import Device
 from service.inference.models import LoadedNetwork
 from service.inference.scheduler import Batch
@@ -26,6 +37,8 @@ LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 
 LOAD_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # TensorRT builds engines for minutes.
 BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256)
 CONFIDENCE_BUCKETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+_EXPELLED = (GoingAway, IdleTimeout, RateLimited, ResumedElsewhere, SessionTooLong, SlowReader, Unauthorized)
+_ENDS = ("closed", "disconnected", "shutdown", TimeConvError.code, *(error.code for error in _EXPELLED))
 
 
 class Metrics:
@@ -36,7 +49,10 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        """Every label value that is known beforehand exists from the start, at 0."""
+        """Every label value that is known beforehand exists from the start, at 0.
+
+        What comes into being at 1 has no rate, so the first of a kind would be seen by nobody.
+        """
         self.registry = CollectorRegistry()
         self._frames_received = self._counters("timeconv_frames_received", "Binary messages received.").labels()
         self._frame_bytes = self._counters("timeconv_frame_bytes", "Bytes of the binary messages received.").labels()
@@ -84,12 +100,18 @@ class Metrics:
             "timeconv_sessions_started", "Sessions begun, those that were resumed included."
         ).labels()
         self._sessions_ended = self._counters("timeconv_sessions_ended", "Sessions by how they ended.", ["reason"])
+        for reason in _ENDS:
+            self._sessions_ended.labels(reason)
         resumes = self._counters(
             "timeconv_resumes", "Resume tokens shown: the session went on, or was not to be had.", ["result"]
         )
         self._resumes = {resumed: resumes.labels("resumed" if resumed else "not_found") for resumed in (True, False)}
         self._refused = self._counters("timeconv_refused", "Requests and upgrades refused, by error code.", ["code"])
+        for code in codes():
+            self._refused.labels(code)
         self._predictions = self._counters("timeconv_predict_requests", "REST predictions by outcome.", ["outcome"])
+        for outcome in (Outcome.PREDICTION, Outcome.NO_FACE):
+            self._predictions.labels(outcome.value)
         self._model = self._gauge(
             "timeconv_model_info",
             "A loaded network: its version, and the file that runs; always 1.",
@@ -257,6 +279,11 @@ class Metrics:
         """Where to read the bytes of GPU memory, ``used`` and ``total``."""
         text = "Memory of the GPU that networks run on, used by whomever, and in all."
         self.registry.register(Readings("gauge", "timeconv_device_memory_bytes", text, "kind", memory))
+
+    def watch_spans(self, dropped: Callable[[], Mapping[str, float]]) -> None:
+        """Where to read how many spans of traces did not come to their collector, by why."""
+        text = "Spans of traces that were to be sent and were not."
+        self.registry.register(Readings("counter", "timeconv_spans_dropped", text, "reason", dropped))
 
     def _forget_file(self, lane: str) -> None:
         if (named := self._files.pop(lane, None)) is not None:

@@ -24,7 +24,8 @@ class StageTimes:
     """Seconds a frame spent in each stage so far, and how its face was found.
 
     ``detected``: whether the detector was asked. ``followed``: whether the face of the frame before was followed
-    without it, or lost; None where there was none to follow, or the detector was due.
+    without it, or lost; None where there was none to follow, or the detector was due. ``ran_s``: when its batch began
+    to run, on the clock that the rest is measured by; None if none did.
     """
 
     wait: float = 0.0
@@ -35,6 +36,7 @@ class StageTimes:
     infer: float = 0.0
     detected: bool = False
     followed: bool | None = None
+    ran_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,13 +179,13 @@ class TestMetrics:
         assert samples(client)["timeconv_build_info", (("version", __version__),)] == 1
 
     def test_the_page(self, client: httpx.Client) -> None:
-        """A running service tells every metric of docs/metrics.md, but those of a GPU it has not, and no other."""
+        """A running service tells every metric of docs/metrics.md, but those of a GPU and of traces, and no other."""
         told = {
             f"{name}_total" if family.type == "counter" else name
             for name, family in scrape(client).items()
             if not name.endswith("_created")
         }
-        assert documented().keys() - told <= {"timeconv_device_memory_bytes"}
+        assert documented().keys() - told <= {"timeconv_device_memory_bytes", "timeconv_spans_dropped_total"}
         assert told <= documented().keys()
 
     def test_openmetrics(self, client: httpx.Client) -> None:

@@ -26,7 +26,7 @@ def probabilities(**by_label: float) -> list[float]:
 
 
 def scores(**by_label: float) -> Scores:
-    return Scores(probabilities(**by_label), batch_size=3, queue_s=0.004, infer_s=0.0015)
+    return Scores(probabilities(**by_label), batch_size=3, queue_s=0.004, infer_s=0.0015, ran_s=5.0)
 
 
 class TestAnswerOf:

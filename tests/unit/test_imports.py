@@ -180,6 +180,13 @@ def test_only_telemetry_knows_prometheus() -> None:
     assert importers == {"service.telemetry.metrics", "service.telemetry.series", "service.api.health"}
 
 
+def test_only_traces_know_opentelemetry() -> None:
+    """It is an extra: one module imports it; of those that import that one a test of the service sees when."""
+    importers = {name for name in SERVICE if any(within(other, "opentelemetry") for other in imports(name))}
+    assert importers == {"service.telemetry.traces"}
+    assert {name for name in SERVICE if importers & imports(name)} == {"service.engine", "service.api.predict"}
+
+
 @pytest.mark.parametrize("name", TRAINING)
 def test_training(name: str) -> None:
     """Training takes crop, detectors, boxes and the model store from the service, and nothing else."""

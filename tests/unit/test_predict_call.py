@@ -20,7 +20,7 @@ from tests.fakes import NETWORK, ManualClock
 
 FRAMES = [jpeg(np.asarray(np.roll(data.camera(), 40 * index, axis=1)[:200, :200], np.uint8)) for index in range(5)]
 BOX = Box(40, 40, 96, 96)
-SCORES = Scores([0.1, 0, 0, 0.9, 0, 0, 0], batch_size=2, queue_s=0.25, infer_s=0.125)
+SCORES = Scores([0.1, 0, 0, 0.9, 0, 0, 0], batch_size=2, queue_s=0.25, infer_s=0.125, ran_s=1000.0)
 
 
 class Detector:
@@ -205,7 +205,7 @@ def test_scores_that_are_not_the_labels() -> None:
 
     async def test() -> None:
         scene = Scene(FRAMES)
-        scene.window().deliver(Scores([0.125] * 8, batch_size=1, queue_s=0.0, infer_s=0.0))
+        scene.window().deliver(Scores([0.125] * 8, batch_size=1, queue_s=0.0, infer_s=0.0, ran_s=0.0))
         with pytest.raises(RunnerFailed):
             await scene.answer
 

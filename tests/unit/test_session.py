@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.answers import Answer
 from service.errors import BadImage, RunnerFailed
 from service.inference.scheduler import Dropped, Fate, Scores, WindowItem
 from service.limits import TokenBucket
 from service.protocol import FrameOutcome, FramesOutcome, Options, Outcome, Prediction, ServerMessage
-from service.session import CaptureClock, Session
+from service.session import CaptureClock, Frame, Session
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry
 from service.vision.follow import Follower
@@ -57,6 +58,27 @@ class ScriptedLook:
         return Sighting(box, box, 0.9, np.full((48, 48), len(self.seen), np.uint8), CropQuality(0.5, 0.1))
 
 
+class RecordingTracer:
+    """Writes down the frames that are done, and when their answer was encoded."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.told: list[tuple[int, Outcome, float, float | None, float | None]] = []
+
+    def frame_done(
+        self,
+        frame: Frame,
+        answer: Answer,
+        *,
+        done_s: float,
+        age_s: float,  # noqa: ARG002 - the protocol's
+        encoding_s: float | None,
+        encoded_s: float | None,
+    ) -> None:
+        self.frames.append(frame)
+        self.told.append((frame.seq, answer.outcome, done_s, encoding_s, encoded_s))
+
+
 class Desk:
     """A session, the worker's side of it played by the test, and what it would have sent."""
 
@@ -64,6 +86,7 @@ class Desk:
         self.clock = ManualClock() if before is None else before.clock
         self.look = ScriptedLook()
         self.recorder = Recorder()
+        self.tracer = RecordingTracer()
         self.windows: list[WindowItem] = []
         self.session = Session(
             "id",
@@ -73,6 +96,7 @@ class Desk:
             gap_reset_s=1.0,
             max_frame_bytes=1000,
             observer=self.recorder,
+            tracer=self.tracer,
             on_change=lambda: None,
             clock=self.clock,
             rate=None if frames_per_s is None else TokenBucket(frames_per_s, self.clock()),
@@ -116,7 +140,7 @@ class Desk:
         sent = []
         while (message := self.session.next_message()) is not None:
             sent.append(message)
-            self.session.sent()
+            self.session.sent(self.clock(), self.clock())
         return sent
 
     def outcomes(self) -> list[tuple[int, str]]:
@@ -136,7 +160,7 @@ def spelled(message: ServerMessage) -> list[tuple[int, str]]:
 def scores(best: int = 3, probability: float = 0.9) -> Scores:
     row = [(1 - probability) / 6] * 7
     row[best] = probability
-    return Scores(row, batch_size=2, queue_s=0.001, infer_s=0.002)
+    return Scores(row, batch_size=2, queue_s=0.001, infer_s=0.002, ran_s=1000.0)
 
 
 def filled(**options: Any) -> Desk:
@@ -145,6 +169,37 @@ def filled(**options: Any) -> Desk:
     desk.feed(*[b"face"] * 4)
     desk.send()
     return desk
+
+
+# Traces
+
+
+def test_a_tracer_is_told_of_each_frame_once() -> None:
+    """With what it was and when it was answered; of frames whose client is gone too, which were not."""
+    desk = Desk()
+    desk.feed(*[b"face"] * 5)
+    desk.run()
+    desk.receive(b"face", b"last")
+    desk.send()
+    desk.session.close()
+    now_s = desk.clock()
+    sent = [(seq, Outcome.WINDOW_FILLING, now_s, now_s, now_s) for seq in range(4)]
+    assert desk.tracer.told == [
+        *sent,
+        (4, Outcome.PREDICTION, now_s, now_s, now_s),
+        (5, Outcome.SUPERSEDED, now_s, now_s, now_s),
+        (6, Outcome.ABANDONED, now_s, None, None),
+    ]
+    assert [frame.size_bytes for frame in desk.tracer.frames] == [4] * 7
+
+
+def test_a_trace_knows_when_the_batch_ran() -> None:
+    """Only of frames that came to a batch."""
+    desk = filled()
+    desk.feed(b"face")
+    desk.run()
+    desk.send()
+    assert [frame.times.ran_s for frame in desk.tracer.frames] == [None] * 4 + [1000.0]
 
 
 # One outcome each
@@ -218,7 +273,7 @@ def test_scores_that_are_not_the_labels_are_a_failure() -> None:
     """A network that answers with another number of classes than it has labels fails on the frame, no more."""
     desk = filled()
     desk.feed(b"face")
-    desk.run(Scores([0.125] * 8, batch_size=1, queue_s=0.0, infer_s=0.0))
+    desk.run(Scores([0.125] * 8, batch_size=1, queue_s=0.0, infer_s=0.0, ran_s=0.0))
     assert (desk.outcomes(), desk.session.in_flight) == ([(4, "failed")], 0)
 
 
@@ -720,7 +775,7 @@ class TestGoingOn:
         assert (after.session.received, after.session.totals()) == (5, before.session.totals())
         after.feed(b"far")
         (item,) = after.windows
-        item.deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0))
+        item.deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0, 0.0))
         prediction = after.session.next_message()
         assert isinstance(prediction, Prediction)
         assert (prediction.seq, prediction.faces[0].id) == (5, 1)
@@ -779,7 +834,7 @@ class TestGoingOn:
         after.feed(*[b"face"] * 4)
         assert after.windows == []
         after.feed(b"face")
-        after.windows[0].deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0))
+        after.windows[0].deliver(Scores([0.9, *[0.0] * 5, 0.1], 1, 0.0, 0.0, 0.0))
         prediction = after.send()[-1]
         assert isinstance(prediction, Prediction)
         assert prediction.faces[0].id == 1

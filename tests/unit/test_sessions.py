@@ -43,7 +43,7 @@ class FakeConnection:
         assert callable(step)
         step()
         assert self.session.next_message() is not None
-        self.session.sent()
+        self.session.sent(0.0, 0.0)
 
 
 @pytest.fixture

@@ -202,11 +202,11 @@ def test_frozen() -> None:
 
 @pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.annotation in (int, float)])
 def test_unit_in_the_name(name: str) -> None:
-    """A number is a count, a port, or has its unit in its name."""
+    """A number is a count, a port or a share, or has its unit in its name."""
     counts = {"port", "workers", "max_sessions", "max_frame_pixels", "max_batch", "max_waiting_windows"}
     counts |= {"max_sessions_per_address", "max_connections", "max_connections_per_address"}
     counts |= {"max_waiting_predictions", "max_waiting_predictions_per_caller", "detect_every_frames"}
-    assert name.endswith(("_ms", "_bytes", "_mb", "_per_s", "_port")) or name in counts
+    assert name.endswith(("_ms", "_bytes", "_mb", "_per_s", "_port", "_share")) or name in counts
 
 
 def test_shipped_model_store() -> None:

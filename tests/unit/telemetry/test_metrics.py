@@ -8,6 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__
+from service.errors import codes
 from service.inference.device import Device
 from service.protocol import Outcome, Timing
 from service.telemetry.metrics import (
@@ -321,3 +322,13 @@ def test_openmetrics() -> None:
 
     plain = samples(text_string_to_metric_families(metrics.exposition().decode()))
     assert samples(openmetrics_families(metrics.exposition(openmetrics=True).decode())) == plain
+
+
+def test_what_can_be_counted_is_there_before_it_is() -> None:
+    """Codes, ends and outcomes that are known are series at 0: the first of a kind moves a rate."""
+    metrics = Metrics()
+    for code in codes():
+        assert value(metrics, "timeconv_refused_total", code=code) == 0
+    for reason in ("closed", "disconnected", "shutdown", "slow_reader", "unauthorized", "internal"):
+        assert value(metrics, "timeconv_sessions_ended_total", reason=reason) == 0
+    assert value(metrics, "timeconv_predict_requests_total", outcome="no_face") == 0

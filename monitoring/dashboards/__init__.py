@@ -1,0 +1,1 @@
+"""The Grafana dashboards as code: ``python -m monitoring.dashboards`` writes their files, see docs/dashboards.md."""
