@@ -73,7 +73,11 @@ LIMITS = {
     "Refused, by code": [1],
 }
 """By panel; all others have none."""
-NOT_SHOWN = {"process_virtual_memory_bytes", "python_info"}
+NOT_SHOWN = {
+    "process_virtual_memory_bytes",
+    "python_info",
+    "timeconv_spans_dropped_total",
+}  # the last: with traces alone
 """Of little use to anybody on call."""
 PROMETHEUS_OWN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate", "severity", "job", "instance"}}
 TARGET_LABELS = {"job", "instance"}
