@@ -4,8 +4,8 @@ The service runs as its supervisor would run it: when it ends it is started agai
 project's rules. Then three things happen, one after the other:
 
   normal     a few viewers, and what else is done now and then: REST, a resume, a new version of a network
-  overload   more viewers than the machine can serve
   fault      a damaged version of a network; networks that raise; one that hangs, until the watchdog ends the process
+  overload   more viewers than the machine can serve
 
 Each query of each panel and of each rule is run over each of the three. Written are a table of panels, queries and the
 largest values seen (panels.md), what came of it (ops.json), and a picture of each dashboard, drawn from its queries.
@@ -32,8 +32,8 @@ from loadtest.servers import end_on_sigterm
 from training.provenance import made_by
 
 _CLIP_FRAMES = 24
-_FEW, _MANY = (6, 10.0), (100, 15.0)
-"""Viewers, and frames a second of each. The many are some ten times what two cores can serve."""
+_FEW, _SOME, _MANY = (6, 10.0), (20, 15.0), (100, 15.0)
+"""Viewers, and frames a second of each. The many are some five times what two cores can serve."""
 
 
 def main() -> int:
@@ -72,23 +72,23 @@ async def _live(place: Place, clip: Sequence[bytes], seconds: float) -> tuple[li
                 await asyncio.sleep(seconds / 4)  # So that Prometheus sees the counts rise.
                 await visit(place.address, clip, place.store, place.network)
                 await asyncio.sleep(until_s - loop.time())
-        with Phase.named("overload", phases):
-            async with viewers(place.address, clip, *_MANY):
-                await asyncio.sleep(seconds)
         with Phase.named("fault", phases):
-            async with viewers(place.address, clip, *_FEW):
+            async with viewers(place.address, clip, *_SOME):
                 with damaged_version(place.store, place.network), place.broken("raises"):
                     await asyncio.sleep(seconds / 2)
                 with place.broken("hangs"):
                     exit_status = await asyncio.to_thread(service.ended)
                 await asyncio.to_thread(service.restart)
                 await asyncio.sleep(seconds / 2)
+        with Phase.named("overload", phases):
+            async with viewers(place.address, clip, *_MANY):
+                await asyncio.sleep(1.25 * seconds)  # Longer than the minute that a rule looks at.
     return phases, exit_status
 
 
 def _parser() -> Parser:
     parser = Parser("ops", __doc__)
-    parser.add_argument("--seconds", type=positive, default=45.0, help="of each of the three (45)")
+    parser.add_argument("--seconds", type=positive, default=60.0, help="of each of the three, about (60)")
     parser.add_argument("--out", type=Path, default=Path("build/ops"), help="folder of what is written (%(default)s)")
     return parser
 

@@ -83,7 +83,7 @@ class BadQuery(Exception):
 
 @contextmanager
 def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes ``target`` (host:port) as the project's configuration says, but every second.
+    """A Prometheus that scrapes ``target`` (host:port) as the project's configuration says, but every second, and evaluates its rules as often.
 
     ``folder`` is empty; its configuration, data and log lie there.
 
@@ -94,7 +94,9 @@ def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
         raise CannotGenerate("There is no prometheus on this machine (Debian: apt-get install prometheus)")
     address = f"127.0.0.1:{free_port()}"
     (folder / "prometheus.yml").write_text(configuration(target, address), encoding="utf-8")
-    shutil.copytree(MONITORING / "rules", folder / "rules")
+    (folder / "rules").mkdir()
+    for file in (MONITORING / "rules").glob("*.yml"):
+        (folder / "rules" / file.name).write_text(every_second(file), encoding="utf-8")
     command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     command += [f"--web.listen-address={address}", "--log.level=warn"]
     with (
@@ -116,6 +118,14 @@ def configuration(target: str, own: str) -> str:
     for job in content["scrape_configs"]:
         job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
     return json.dumps(content)  # JSON is YAML.
+
+
+def every_second(rules: Path) -> str:
+    """A file of rules whose groups are all evaluated as often as the configuration says."""
+    content = YAML(typ="safe").load(rules)
+    for group in content["groups"]:
+        group.pop("interval", None)
+    return json.dumps(content)
 
 
 def _until_ready(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

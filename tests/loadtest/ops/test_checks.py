@@ -153,6 +153,14 @@ def test_the_configuration_is_the_projects() -> None:
     assert ours == theirs
 
 
+def test_rules_are_evaluated_every_second() -> None:
+    """Groups of rules are the project's, without the intervals that would make a run of minutes miss them."""
+    theirs = YAML(typ="safe").load(prometheus.MONITORING / "rules" / "recording.yml")["groups"]
+    ours = json.loads(prometheus.every_second(prometheus.MONITORING / "rules" / "recording.yml"))["groups"]
+    assert any("interval" in group for group in theirs)
+    assert ours == [{key: value for key, value in group.items() if key != "interval"} for group in theirs]
+
+
 @pytest.fixture
 def answering() -> Iterator[Callable[[int, Mapping[str, object]], Prometheus]]:
     """Starts a stand-in that answers one request."""
