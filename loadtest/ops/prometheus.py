@@ -83,9 +83,9 @@ class BadQuery(Exception):
 
 @contextmanager
 def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes ``target`` (host:port) as the project's configuration says, but every second, and evaluates its rules as often.
+    """A Prometheus that scrapes ``target`` (host:port) as the project's configuration says, but every second.
 
-    ``folder`` is empty; its configuration, data and log lie there.
+    Rules are evaluated as often. ``folder`` is empty; its configuration, data and log lie there.
 
     Raises:
         CannotGenerate: there is none on this machine, or it did not start.
