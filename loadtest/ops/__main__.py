@@ -54,6 +54,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 phases=phases,
                 exit_status=exit_status,
             )
+            for phase in phases:
+                print(f"{phase.name}: {', '.join(sorted(run.alerts(phase, 'firing'))) or 'nothing'} fired", flush=True)
             wrong = judged(run)
             write(run, wrong, arguments.out)
     print(*(f"wrong: {what}" for what in wrong), sep="\n")

@@ -48,6 +48,7 @@ class Phase:
     @contextmanager
     def named(name: str, phases: list["Phase"]) -> Iterator[None]:
         """Append the one that the block is."""
+        print(f"{name} ...", flush=True)
         start_s = time.time()
         yield
         phases.append(Phase(name, start_s, time.time()))
@@ -78,7 +79,7 @@ class Run:
         return [one for one in numbers if one.points]
 
     def alerts(self, phase: Phase, state: Literal["firing", "pending"]) -> set[str]:
-        """Names of the alerts that were in ``state`` at any time of ``phase``."""
+        """Names of the alerts that were in ``state`` at any time of ``phase``, since when ever."""
         found = self.prometheus.over(f'ALERTS{{alertstate="{state}"}}', phase.start_s, phase.end_s, SCRAPE_S)
         return {series.labels["alertname"] for series in found}
 

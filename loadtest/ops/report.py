@@ -38,7 +38,7 @@ def write(run: Run, wrong: Sequence[str], folder: Path) -> None:
     content = {
         "made_by": run.made_by,
         "seconds": {phase.name: round(phase.end_s - phase.start_s, 1) for phase in run.phases},
-        "exit_status": run.exit_status,
+        "exit_status_of_what_hung": run.exit_status,
         "firing": {phase.name: sorted(run.alerts(phase, "firing")) for phase in run.phases},
         "pending": {phase.name: sorted(run.alerts(phase, "pending")) for phase in run.phases},
         "rules": len(run.prometheus.rules()),
