@@ -239,6 +239,7 @@ async def open_engine(
         pool, sessions, stuck_s=settings.stuck_ms / 1000, exit_process=exit_process, on_stuck=metrics.workers_stuck
     )
     model_watch = ModelWatch(networks, sessions, metrics, loading)
+    metrics.watch_models(lambda: model_watch.unusable)
     # It has a thread, so nothing that may fail comes after it.
     if (traces := open_traces(settings, device, clock)) is not None:
         metrics.watch_spans(traces.dropped)

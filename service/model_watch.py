@@ -64,6 +64,12 @@ class ModelWatch:
         self._seen: dict[str, Stamp] = {}
         self._done: dict[str, Stamp] = {}
         self._loading = loading
+        self._unusable: set[str] = set()
+
+    @property
+    def unusable(self) -> int:
+        """How many names have a newest version that cannot be used: the one before serves, until a restart fails."""
+        return len(self._unusable)
 
     async def run(self, interval_s: float) -> None:
         """Look every ``interval_s``, for ever; with 0 never look, but unload what has come out of use."""
@@ -115,10 +121,12 @@ class ModelWatch:
             new = self._networks.renew(spec)
         except Exception as error:
             if old is not None:
+                self._unusable.add(spec)
                 unexpected = None if isinstance(error, TimeConvError) else error
                 log.error("%s stays, for its newest version cannot be used: %s", old.lane, error, exc_info=unexpected)  # noqa: TRY400 - see above
                 self._observer.model_swapped(swapped=False)
             raise
+        self._unusable.discard(spec)
         if old is not None and new is not old:
             log.info("%s takes over from %s", new.lane, old.lane)
             self._observer.model_swapped(swapped=True)

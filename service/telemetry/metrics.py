@@ -275,6 +275,11 @@ class Metrics:
         text = "Time that workers were busy with frames, and with batches."
         self.registry.register(Readings("counter", "timeconv_worker_busy_seconds", text, "work", busy_s))
 
+    def watch_models(self, unusable: Callable[[], int]) -> None:
+        """Where to read how many networks have a newest version that cannot be used."""
+        text = "Loaded networks whose newest version in the store cannot be used; the one before serves."
+        self._gauge("timeconv_models_unusable", text).set_function(unusable)
+
     def watch_device_memory(self, memory: Callable[[], Mapping[str, float]]) -> None:
         """Where to read the bytes of GPU memory, ``used`` and ``total``."""
         text = "Memory of the GPU that networks run on, used by whomever, and in all."

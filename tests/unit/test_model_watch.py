@@ -154,3 +154,17 @@ def test_each_look_unloads(sessions: Sessions) -> None:
     networks = FakeNetworks()
     check(ModelWatch(networks, sessions, Tally(), Aside("loading")), 3)
     assert networks.unloads == 3
+
+
+def test_what_cannot_be_used_is_told_until_it_is_mended(sessions: Sessions) -> None:
+    """A name counts as unusable from the failure on, and no more once the store is mended."""
+    networks = FakeNetworks()
+    watch = ModelWatch(networks, sessions, Tally(), Aside("loading"))
+    check(watch, 2)
+    assert watch.unusable == 0
+    networks.publish(ModelDamaged("no"))
+    check(watch, 4)
+    assert watch.unusable == 1
+    networks.publish(NETWORK)  # The damaged one was taken away.
+    check(watch, 2)
+    assert watch.unusable == 0

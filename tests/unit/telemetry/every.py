@@ -56,6 +56,7 @@ def every_metric() -> Metrics:
     metrics.watch_queues(lambda: 4, lambda: 5, lambda: 6)
     metrics.watch_workers(2, lambda: {"frames": 1.0, "batch": 2.0}, lambda: 0.5)
     metrics.watch_device_memory(lambda: {"used": 1.0, "total": 2.0})
+    metrics.watch_models(lambda: 1)
     metrics.watch_spans(lambda: {"queue_full": 1.0, "not_taken": 2.0})
     metrics.device_chosen(Device("cuda", ()))
     metrics.network_loaded(NETWORK, "model.onnx", "ab" * 32, 0.4)
