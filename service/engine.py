@@ -147,11 +147,14 @@ def open_traces(settings: Settings, device: Device, clock: Callable[[], float]) 
         return None
     try:
         from service.telemetry import traces  # noqa: PLC0415 - an extra
+
+        return traces.open_traces(settings.trace_share, device, clock)
     except ModuleNotFoundError as error:
         raise BadConfiguration(
             f"TIMECONV_TRACE_SHARE wants the extra otel (pip install 'timeconv[otel]'): {error}"
         ) from error
-    return traces.open_traces(settings.trace_share, device, clock)
+    except ValueError as error:  # Of some of its variables as early as it is imported.
+        raise BadConfiguration(f"OpenTelemetry cannot be set up by its OTEL_ variables: {error}") from error
 
 
 def open_access(settings: Settings, clock: Callable[[], float]) -> Access:

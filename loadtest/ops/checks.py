@@ -33,7 +33,7 @@ MUST_PEND = {
 }
 """What would fire if it went on for the minutes that such an alert waits."""
 
-_SELECTOR = re.compile(r"(?<![\w:$])((?:timeconv_|process_|job:|up\b|ALERTS\b)[\w:]*)(\{[^{}]*\})?")
+_SELECTOR = re.compile(r"(?<![\w:$])((?:timeconv_|process_|prometheus_|job:|up\b|ALERTS\b)[\w:]*)(\{[^{}]*\})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,12 @@ class Run:
 
 
 def runnable(query: str) -> str:
-    """A query of a panel as it is run here: filled in, and what it compares with a day or a week ago with 15 s ago."""
-    return re.sub(r"\boffset 1[dw]\b", "offset 15s", filled(query, job="timeconv"))
+    """A query of a panel as it is run here: filled in, and what it compares with a day or a week ago with 15 s ago.
+
+    What a panel shows where there is nothing (``or vector(0)``) is left out: it would be data of any query.
+    """
+    shorter = re.sub(r"\boffset 1[dw]\b", "offset 15s", filled(query, job="timeconv"))
+    return re.sub(r"\s+or vector\(0\)", "", shorter)
 
 
 def judged(run: Run) -> list[str]:

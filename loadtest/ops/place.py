@@ -52,6 +52,7 @@ class Place:
         settings = {
             "TIMECONV_PORT": str(self._port),
             "TIMECONV_DEVICE": "cpu",
+            "TIMECONV_WORKERS": "2",  # What is too much for them is so on every machine.
             "TIMECONV_MODEL_STORE": str(self.store),
             "TIMECONV_MODEL_POLL_MS": "1000",
             "TIMECONV_STUCK_MS": str(_STUCK_MS),

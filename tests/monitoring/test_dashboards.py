@@ -73,12 +73,8 @@ LIMITS = {
     "Refused, by code": [1],
 }
 """By panel; all others have none."""
-NOT_SHOWN = {
-    "process_virtual_memory_bytes",
-    "python_info",
-    "timeconv_spans_dropped_total",
-}  # the last: with traces alone
-"""Of little use to anybody on call."""
+NOT_SHOWN = {"process_virtual_memory_bytes", "python_info", "timeconv_spans_dropped_total"}
+"""Of little use to anybody on call; the last is there with traces alone."""
 PROMETHEUS_OWN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate", "severity", "job", "instance"}}
 TARGET_LABELS = {"job", "instance"}
 _SELECTOR = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)\{(?P<matchers>[^}]*)\}")
@@ -245,6 +241,22 @@ def test_names(query: str) -> None:
         if selector.name != "ALERTS":
             assert "job" in selector.labels
             assert ("instance" in selector.labels) is not selector.name.startswith("job:")
+
+
+def test_values() -> None:
+    """Values that queries ask for are such as the service tells: a misspelt one would be an empty chart, or a zero."""
+    samples = [sample for family in every_metric().registry.collect() for sample in family.samples]
+    there = {(sample.name, *label) for sample in samples for label in sample.labels.items()}
+    asked = {
+        (found["name"], label, value)
+        for query in QUERIES
+        for found in _SELECTOR.finditer(query)
+        if found["name"].startswith("timeconv_")
+        for label, values in re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"$]*)"', found["matchers"])
+        for value in values.split("|")
+    }
+    assert {label for _, label, _ in asked} >= {"outcome", "code", "reason", "stage"}
+    assert asked <= there
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -127,10 +127,20 @@ def test_yesterday_is_a_moment_ago() -> None:
     )
 
 
+def test_nothing_is_no_zero() -> None:
+    """A zero that a panel shows in place of nothing is no data of its query."""
+    assert runnable("(sum(up) or vector(0)) + sum(up) or vector(0)") == "(sum(up)) + sum(up)"
+
+
 def test_selectors() -> None:
     """What a query looks at are the selectors in it, without functions, labels of `by` and times."""
-    query = 'sum by (job) (rate(timeconv_frames_total{outcome=~"a|b"}[5m] offset 1h)) / up{job="timeconv"} > job:x:y'
-    assert selectors(query) == ["job:x:y", 'timeconv_frames_total{outcome=~"a|b"}', 'up{job="timeconv"}']
+    query = 'sum by (job) (rate(timeconv_x{y=~"a|b"}[5m] offset 1h)) / up{job="timeconv"} > job:x:y + prometheus_x'
+    assert selectors(query) == [
+        "job:x:y",
+        "prometheus_x",
+        'timeconv_x{y=~"a|b"}',
+        'up{job="timeconv"}',
+    ]
 
 
 def test_without_prometheus_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from service import engine
 from service.answers import Answer
 from service.errors import BadBody, BadConfiguration, Overloaded, TimedOut
 from service.inference.device import Device
 from service.protocol import Options, Outcome
 from service.session import Frame
+from service.settings import Settings
 from service.telemetry.traces import MOST_WAITING, Outlet, Traces, open_traces
 from service.vision.look import StageTimes
 from tests.fakes import NETWORK, ManualClock
@@ -388,6 +390,16 @@ class TestOpening:
         with pytest.raises(BadConfiguration, match=name) as refused:
             open_traces(1.0, Device("cpu", ()), ManualClock(), {name: value})
         assert "key@" not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("OTEL_BSP_SCHEDULE_DELAY", "0"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096")]
+    )
+    def test_numbers_that_cannot_be(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+        """What OpenTelemetry itself refuses is an error of the configuration too, no traceback."""
+        monkeypatch.setenv(name, value)
+        settings = Settings(trace_share=1.0)
+        with pytest.raises(BadConfiguration, match="OTEL_"):
+            engine.open_traces(settings, Device("cpu", ()), ManualClock())
 
     def test_switched_off(self) -> None:
         """OpenTelemetry's own switch for all of it is stronger than the share."""
