@@ -85,8 +85,8 @@ class Run:
 
 
 def runnable(query: str) -> str:
-    """A query of a panel as it is run here: filled in, and what it compares with a day or a week ago with 15 s ago."""
-    return re.sub(r"\boffset 1[dw]\b", "offset 15s", filled(query, job="timeconv"))
+    """A query of a panel as it is run here: filled in, and what it compares with an earlier time with 15 s ago."""
+    return re.sub(r"\boffset 1[hdw]\b", "offset 15s", filled(query, job="timeconv"))
 
 
 def judged(run: Run) -> list[str]:

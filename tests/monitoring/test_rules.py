@@ -29,6 +29,7 @@ FOR_DASHBOARDS = frozenset(
         "job:timeconv_frame_age_seconds:p99_rate5m",
         "job:timeconv_stage_seconds:p99_rate5m",
         "job:timeconv_emotions:ratio_rate1h",
+        "job:timeconv_workers_busy:ratio_rate1m",
     }
 )
 """Recorded series that no alert uses."""
