@@ -202,7 +202,7 @@ def _networks() -> Section:
     unusable = number(
         "Versions that cannot be used",
         About(
-            "How many loaded networks have a newest version in the store that cannot be used? The one before serves on.",
+            "Of how many loaded networks is the newest version in the store of no use? The one before serves on.",
             "From 1 on: mend the version or take it out, before any restart.",
             ["TimeConvModelSwapFailed"],
         ),
