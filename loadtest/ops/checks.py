@@ -85,11 +85,11 @@ class Run:
 
 
 def runnable(query: str) -> str:
-    """A query of a panel as it is run here: filled in, and what it compares with a day or a week ago with 15 s ago.
+    """A query of a panel as it is run here: filled in, and what it compares with an earlier time with 15 s ago.
 
     What a panel shows where there is nothing (``or vector(0)``) is left out: it would be data of any query.
     """
-    shorter = re.sub(r"\boffset 1[dw]\b", "offset 15s", filled(query, job="timeconv"))
+    shorter = re.sub(r"\boffset 1[hdw]\b", "offset 15s", filled(query, job="timeconv"))
     return re.sub(r"\s+or vector\(0\)", "", shorter)
 
 

@@ -203,7 +203,7 @@ def _workers() -> Section:
         "Oldest call, and workers stuck",
         About(
             "Does a call hang right now, or did one? Seconds of the oldest call, and workers that were given up.",
-            "From 1 s on: past `TIMECONV_STUCK_MS` the process ends.",
+            "From 0.4 s on: past `TIMECONV_STUCK_MS` the process ends.",
             ["TimeConvEngineStuck"],
         ),
         Seconds,

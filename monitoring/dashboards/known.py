@@ -14,7 +14,8 @@ PAGED_AT, PAGED_SHARE = 14.4, 0.144
 BUSY, TOO_BUSY = 0.8, 0.9
 LATE_S = 0.05
 """Lag of the event loop."""
-LONG_CALL_S = 1.0
+LONG_CALL_S = 0.4
+"""Age of a call of a worker."""
 DRIFT = 0.2
 
 OUTCOMES = (

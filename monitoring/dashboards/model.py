@@ -5,44 +5,48 @@ from grafana_foundation_sdk.models.units import NoUnit, PercentUnit, Seconds
 from monitoring.dashboards.drawing import FRAMES_PER_S, About, Panel, Query, heat, lines, listing, number, up_to
 from monitoring.dashboards.known import DRIFT, EMOTIONS
 from monitoring.dashboards.page import Page, Section
-from monitoring.dashboards.promql import buckets, increase, quantile, rate, ratio, raw, recorded, total, yesterday
+from monitoring.dashboards.promql import buckets, earlier, increase, quantile, rate, ratio, raw, recorded, total
 
 EMOTION_SHARES = recorded("job:timeconv_emotions:ratio_rate1h")
+EMOTION_SHARES_OF_A_DAY = recorded("job:timeconv_emotions:ratio_rate1d")
+EMOTION_SHARES_A_WEEK_AGO = earlier("1w", EMOTION_SHARES_OF_A_DAY)
 UNCERTAIN = recorded("job:timeconv_faces_uncertain:ratio_rate1h")
+UNCERTAIN_BEFORE = earlier("1h", recorded("job:timeconv_faces_uncertain:ratio_rate1d"))
 NO_FACE = recorded("job:timeconv_frames_without_face:ratio_rate1h")
+NO_FACE_BEFORE = earlier("1h", recorded("job:timeconv_frames_without_face:ratio_rate1d"))
 BUT = "What people show and who comes changes too: a drift is a question, and no verdict on the network."
 
 
 def page() -> Page:
     """For who put a new network in, and for who asks whether cameras, faces or the network have changed."""
-    sections = [_today(), _emotions(), _confidence(), _faces(), _networks()]
-    purpose = "Do the answers still make sense, beside those of yesterday?"
+    sections = [_moved(), _emotions(), _confidence(), _faces(), _networks()]
+    purpose = "Do the answers still make sense, beside those of before?"
     return Page("model", "Model quality", purpose, sections, shown="6h", refresh="1m")
 
 
-def _today() -> Section:
+def _moved() -> Section:
     emotions = number(
         "Emotions moved",
         About(
-            "Which share of the last hour's faces would have to be another emotion for yesterday's mix at this hour?",
+            "Which share of the last day's faces would have to be another emotion for the mix of a week before?",
             f"From 20 % on: see which emotion, and what was deployed. {BUT}",
             ["TimeConvEmotionDrift"],
         ),
         PercentUnit,
-        Query(f"max(sum by (job) (abs({EMOTION_SHARES} - {yesterday(EMOTION_SHARES)})) / 2)", "moved"),
+        Query(f"max(sum by (job) (abs({EMOTION_SHARES_OF_A_DAY} - {EMOTION_SHARES_A_WEEK_AGO})) / 2)", "moved"),
         limits=up_to(DRIFT),
         empty="nothing to compare",
     )
-    uncertain = _against_yesterday(
-        "Uncertain, more than yesterday",
-        "By how much is the share of uncertain faces higher in the last hour than in the same one yesterday?",
-        UNCERTAIN,
+    uncertain = _against_the_day_before(
+        "Uncertain, more than before",
+        "By how much is the share of uncertain faces higher in the last hour than in the day before it?",
+        f"{UNCERTAIN} - {UNCERTAIN_BEFORE}",
         "TimeConvUncertainDrift",
     )
-    no_face = _against_yesterday(
-        "Without a face, more than yesterday",
-        "By how much is the share of frames without a face higher in the last hour than in the same one yesterday?",
-        NO_FACE,
+    no_face = _against_the_day_before(
+        "Without a face, more than before",
+        "By how much is the share of frames without a face higher in the last hour than in the day before it?",
+        f"{NO_FACE} - {NO_FACE_BEFORE}",
         "TimeConvNoFaceDrift",
     )
     confidence = number(
@@ -51,15 +55,15 @@ def _today() -> Section:
         PercentUnit,
         Query(quantile(0.5, "timeconv_confidence", window="1h"), "median"),
     )
-    return Section("Is it as yesterday?", [[emotions, uncertain, no_face, confidence]], height=4)
+    return Section("Is it as before?", [[emotions, uncertain, no_face, confidence]], height=4)
 
 
-def _against_yesterday(title: str, answers: str, share: str, alert: str) -> Panel:
+def _against_the_day_before(title: str, answers: str, difference: str, alert: str) -> Panel:
     return number(
         title,
         About(answers, f"From 20 percentage points on: light, cameras, pictures, or a new network. {BUT}", [alert]),
         PercentUnit,
-        Query(f"max({share} - {yesterday(share)})", "more"),
+        Query(f"max({difference})", "more"),
         limits=up_to(DRIFT),
         empty="nothing to compare",
     )
@@ -83,20 +87,22 @@ def _emotions() -> Section:
         stacked=True,
         highest=1,
     )
-    hourly, before = (
+    hour, day_before, day, week_before = (
         lines(
             f"Emotions, {when}",
-            About(f"What did faces show in an hour, {when}? Of all instances.", BUT, ["TimeConvEmotionDrift"]),
+            About(f"What did faces show, {when}? Of all instances.", BUT, ["TimeConvEmotionDrift"]),
             PercentUnit,
             Query(f"max by (emotion) ({shares})", "{{emotion}}", EMOTIONS),
             empty=empty,
         )
         for when, shares, empty in (
-            ("last hour", EMOTION_SHARES, "no traffic"),
-            ("a day before", yesterday(EMOTION_SHARES), "no traffic then"),
+            ("an hour", EMOTION_SHARES, "no traffic"),
+            ("that hour a day before", earlier("1d", EMOTION_SHARES), "no traffic then"),
+            ("a day", EMOTION_SHARES_OF_A_DAY, "no traffic"),
+            ("that day a week before", EMOTION_SHARES_A_WEEK_AGO, "no traffic then"),
         )
     )
-    return Section("What do faces show?", [[now, hourly, before]])
+    return Section("What do faces show?", [[now, hour, day_before], [day, week_before]])
 
 
 def _confidence() -> Section:
@@ -129,7 +135,7 @@ def _confidence() -> Section:
         PercentUnit,
         Query(ratio(rate("timeconv_uncertain_total"), rate("timeconv_confidence_count")), "now"),
         Query(f"max({UNCERTAIN})", "last hour"),
-        Query(f"max({yesterday(UNCERTAIN)})", "last hour, a day before"),
+        Query(f"max({UNCERTAIN_BEFORE})", "the day before that hour"),
         highest=1,
     )
     return Section("Is the network sure?", [[spread, median, uncertain]])
@@ -156,7 +162,7 @@ def _faces() -> Section:
             "now",
         ),
         Query(f"max({NO_FACE})", "last hour"),
-        Query(f"max({yesterday(NO_FACE)})", "last hour, a day before"),
+        Query(f"max({NO_FACE_BEFORE})", "the day before that hour"),
         highest=1,
     )
     looked = lines(
@@ -193,6 +199,18 @@ def _networks() -> Section:
         Query(f"count by (model, file, sha256) ({raw('timeconv_model_info')})", "{{model}}"),
         {"model": "Network", "file": "File", "sha256": "SHA-256", "Value": "Instances"},
     )
+    unusable = number(
+        "Versions that cannot be used",
+        About(
+            "Of how many loaded networks is the newest version in the store of no use? The one before serves on.",
+            "From 1 on: mend the version or take it out, before any restart.",
+            ["TimeConvModelSwapFailed"],
+        ),
+        NoUnit,
+        Query(total("timeconv_models_unusable"), "unusable"),
+        limits=up_to(1),
+        empty="no instance",
+    )
     swaps = lines(
         "New versions",
         About(
@@ -220,4 +238,4 @@ def _networks() -> Section:
         ),
         empty="none loaded",
     )
-    return Section("Which networks serve?", [[networks, swaps, loads]], height=7)
+    return Section("Which networks serve?", [[networks, unusable, swaps, loads]], height=7)

@@ -60,9 +60,9 @@ def buckets(histogram: str) -> str:
     return increase(f"{histogram}_bucket", by="le")
 
 
-def yesterday(recorded_series: str) -> str:
-    """What was recorded a day ago."""
-    return f"{recorded_series} offset 1d"
+def earlier(by: str, recorded_series: str) -> str:
+    """What was recorded ``by`` ago."""
+    return f"{recorded_series} offset {by}"
 
 
 def _by(labels: str) -> str:

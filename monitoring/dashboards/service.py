@@ -335,7 +335,7 @@ def _saturation() -> Section:
         "Oldest call of a worker",
         About(
             "Does a call hang right now? Calls take milliseconds.",
-            "From 1 s on: the worker is about to be found stuck, and then the process ends.",
+            "From 0.4 s on: the worker is about to be found stuck, and then the process ends.",
             ["TimeConvEngineStuck"],
         ),
         Seconds,

@@ -1,5 +1,6 @@
 """Prometheus' rules: right by its own tools, and true to the service, its errors and docs/operations.md."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from monitoring.dashboards.known import LONG_CALL_S
 from service import errors
 from service.protocol import Outcome
 from service.settings import PREFIX, Settings
@@ -29,6 +31,7 @@ FOR_DASHBOARDS = frozenset(
         "job:timeconv_frame_age_seconds:p99_rate5m",
         "job:timeconv_stage_seconds:p99_rate5m",
         "job:timeconv_emotions:ratio_rate1h",
+        "job:timeconv_workers_busy:ratio_rate1m",
     }
 )
 """Recorded series that no alert uses."""
@@ -177,6 +180,88 @@ def test_every_outcome_is_judged_or_left_out() -> None:
     top = EXPRESSIONS["job:timeconv_frames_unserved:ratio_rate1h"].partition("/")[0]
     assert {value for _, _, value in matchers_in(top)} == {name for name in counts if counts[name] == "unserved"}
     assert unserved == judged
+
+
+def test_the_table_of_burn_rates() -> None:
+    """The runbook says what each alert of the objectives looks at, and that it is over when its short window is."""
+    rows = re.findall(
+        r"^\| (once|[\d.]+ times): .*? \| (\d+ \w+), and .*?(\d+ \w+) \| .* \| (\w+) \| (\d+ \w+) \|$",
+        sections()["Objectives"],
+        re.MULTILINE,
+    )
+    written = [
+        (1.0 if times == "once" else float(times.split()[0]), window(long), window(short), severity)
+        for times, long, short, severity, _ in rows
+    ]
+    assert [window(end) for *_, end in rows] == [short for _, _, short, _ in written]
+    for kind in ("Stale", "Unserved"):
+        assert written == [
+            (float(times), long, short, ALERTS[name]["labels"]["severity"])
+            for name in (f"TimeConv{kind}FramesFast", f"TimeConv{kind}FramesSlow")
+            for long, times, short in re.findall(
+                r"ratio_rate(\w+) > ([\d.]+) \* 0\.01\s+and \S+?ratio_rate(\w+) > \2 \*", ALERTS[name]["expr"]
+            )
+        ]
+
+
+def window(text: str) -> str:
+    """As Prometheus writes it, of ``5 minutes`` or ``5 min``."""
+    number, unit = text.split()
+    return number + unit[0]
+
+
+def test_a_hanging_worker_is_scraped_in_time() -> None:
+    """As shipped it is over the alert's limit for longer than a scrape takes to come, before its process ends."""
+    limit_s = float(ALERTS["TimeConvEngineStuck"]["expr"].split("> ")[1].split()[0])
+    scrape_s = int(load(MONITORING / "prometheus.yml")["global"]["scrape_interval"].removesuffix("s"))
+    assert limit_s + scrape_s < Settings.model_fields["stuck_ms"].default / 1000 + 0.5
+    assert limit_s == LONG_CALL_S
+
+
+def test_when_those_who_find_no_room_come_again() -> None:
+    """The runbook says after how long they are told to."""
+    text = sections()["TimeConvRefusedForRoom"]
+    told_s = {error.code: (error.retry_after_ms or 0) // 1000 for error in (errors.AtCapacity, errors.Overloaded)}
+    assert {code: int(after_s) for after_s, code in re.findall(r"(\d+) s \(`(\w+)`\)", text)} == told_s
+
+
+def test_what_the_example_of_alertmanager_holds_back() -> None:
+    """Where an instance is down, what it has itself, and what all have together."""
+    block = re.search(r"```yaml\n( +route:.*?)```", sections()["How an alert reaches a person"], re.DOTALL)
+    assert block is not None
+    example = YAML(typ="safe", pure=True).load(block[1])
+
+    def fits(labels: dict[str, str], matchers: list[str]) -> bool:
+        parts = [re.fullmatch(r'(\w+)(!?)="(.*)"', matcher) for matcher in matchers]
+        return all(part and (labels.get(part[1], "") == part[3]) is not bool(part[2]) for part in parts)
+
+    def held_back(labels: dict[str, str]) -> bool:
+        down = {"alertname": "TimeConvDown", "job": "timeconv", "instance": "a:8000"}
+        return any(
+            fits(down, rule["source_matchers"])
+            and fits(labels, rule["target_matchers"])
+            and all(labels.get(name, "") == down.get(name, "") for name in rule["equal"])
+            for rule in example["inhibit_rules"]
+        )
+
+    slow = {"alertname": "TimeConvStaleFramesFast", "job": "timeconv"}
+    stuck = {"alertname": "TimeConvEngineStuck", "job": "timeconv", "instance": "a:8000"}
+    assert [held_back(labels) for labels in (slow, stuck)] == [True, True]
+    others = (stuck | {"instance": "b:8000"}, stuck | {"alertname": "TimeConvDown"}, slow | {"job": "another"})
+    assert [held_back(labels) for labels in others] == [False, False, False]
+
+
+@pytest.mark.parametrize("name", [name for name in ALERTS if name.endswith("Drift")])
+def test_what_a_drift_compares_is_on_its_dashboard(name: str) -> None:
+    """As the same query, with the same limit."""
+    compared, _, limit = ALERTS[name]["expr"].splitlines()[0].rpartition(" > ")
+    drawn = (MONITORING / "grafana" / "dashboards" / "model.json").read_text(encoding="utf-8")
+    limits = {
+        query.replace('{job=~"$job"}', ""): panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        for panel in json.loads(drawn)["panels"]
+        for query in (target["expr"] for target in panel.get("targets", []))
+    }
+    assert limits[f"max({compared})"] == float(limit)
 
 
 def test_windows_differ_in_nothing_else() -> None:

@@ -120,10 +120,10 @@ def test_panels_that_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judged(run(fake)) == []
 
 
-def test_yesterday_is_a_moment_ago() -> None:
-    """What is compared with a day or a week ago is compared with 15 s ago: a run lasts minutes."""
+def test_before_is_a_moment_ago() -> None:
+    """What is compared with an hour, a day or a week ago is compared with 15 s ago: a run lasts minutes."""
     assert runnable('x{job=~"$job"} offset 1d - x offset 1w + x offset 1h') == (
-        'x{job=~"timeconv"} offset 15s - x offset 15s + x offset 1h'
+        'x{job=~"timeconv"} offset 15s - x offset 15s + x offset 15s'
     )
 
 
