@@ -120,7 +120,7 @@ def stream(
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Table: a row for each face of each frame.")] = None,
     jsonl: Annotated[Path | None, typer.Option(help="A line of JSON for each frame.")] = None,
-    parquet: Annotated[Path | None, typer.Option(help="The table as Parquet (needs timeconv[parquet]).")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="The table as Parquet (needs pyarrow).")] = None,
     video: Annotated[
         Path | None, typer.Option(help="The video with boxes and emotions drawn in: .mp4, .mkv, .avi, .webm.")
     ] = None,
@@ -204,7 +204,7 @@ def _stream_all(request: "StreamRequest", out: Path, without: list[str], jobs: i
         raise typer.BadParameter(f"--without takes {', '.join(optional)}, not {', '.join(unknown)}")
     wanted = NAMES.keys() - set(without)
     if "parquet" in wanted and not has_parquet():
-        typer.echo("timeconv: no Parquet, which needs pyarrow: pip install 'timeconv[parquet]'", err=True)
+        typer.echo("timeconv: no Parquet, which needs pyarrow: pip install 'pyarrow>=17'", err=True)
         wanted -= {"parquet"}
     sweep = stream_folder(
         FolderRequest(source=Path(request.clip), out=out, each=request, wanted=wanted, again=again, jobs=jobs)

@@ -13,7 +13,9 @@ STALE_S = 1.0
 """For so long a face whose frame has no answer is shown as it was, in grey and with its age."""
 _NO_FACE = "no_face"
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_SHADE = 0.3
+_SHADE = 0.22
+_NEUTRAL: Colour = (205, 205, 205)
+"""Lighter than the palette's, which is what is old or not there yet here."""
 _SMALLEST_UNIT = 1.0
 _UNIT_OF_SIDE = 1 / 360
 
@@ -50,7 +52,7 @@ class _Pen:
     def __init__(self, picture: NDArray[np.uint8]) -> None:
         self._picture = picture
         self._height, self._width = picture.shape[:2]
-        self._unit = max(_SMALLEST_UNIT, min(self._height, self._width) * _UNIT_OF_SIDE)
+        self._unit: float = max(_SMALLEST_UNIT, min(self._height, self._width) * _UNIT_OF_SIDE)
 
     def note(self, text: str) -> None:
         """A line at the bottom left."""
@@ -63,7 +65,7 @@ class _Pen:
         """A face's box and panel; in grey if it is ``age_s`` old."""
         x, y, w, h = (round(side / shrunk) for side in face.box)
         is_current = age_s is None and face.emotion is not None
-        colour = (WHITE if face.said == NOT_SURE else colour_of(face.emotion)) if is_current else GREY
+        colour = _colour(face.said) if is_current else GREY
         for line, ink in ((self._px(4), BLACK), (self._px(2), colour)):
             cv2.rectangle(self._picture, (x, y), (x + w, y + h), ink[::-1], line, cv2.LINE_AA)
         title = _title(face, age_s)
@@ -74,12 +76,12 @@ class _Pen:
         height = self._px(17) + row * len(labels) + (self._px(3) if labels else 0)
         left, top = self._beside(x, y, w, width, height)
         self._shade(left, top, width, height)
-        self._text(title, left + self._px(5), top + self._px(12), colour if is_current else GREY)
+        self._text(title, left + self._px(5), top + self._px(12), WHITE if is_current else GREY)
         for place, label in enumerate(labels):
             base = top + self._px(17) + row * place
             self._text(label, left + self._px(5), base + self._px(8), WHITE if is_current else GREY)
             start = left + self._px(5) + names + self._px(6)
-            for share, ink in ((1.0, (70, 70, 70)), (face.smoothed[label], colour_of(label) if is_current else GREY)):
+            for share, ink in ((1.0, (70, 70, 70)), (face.smoothed[label], _colour(label) if is_current else GREY)):
                 corner = start + round(bar * share), base + self._px(8)
                 cv2.rectangle(self._picture, (start, base + self._px(2)), corner, ink[::-1], cv2.FILLED)
 
@@ -105,14 +107,18 @@ class _Pen:
 
     def _text_width(self, text: str) -> int:
         scale, line = self._font()
-        size: Sequence[int] = cv2.getTextSize(text, _FONT, scale, line)[0]
-        return size[0]
+        width: int = cv2.getTextSize(text, _FONT, scale, line)[0][0]
+        return width
 
     def _font(self) -> tuple[float, int]:
         return 0.36 * self._unit, max(1, round(0.9 * self._unit))
 
     def _px(self, units: float) -> int:
         return max(1, round(units * self._unit))
+
+
+def _colour(said: str | None) -> Colour:
+    return {NOT_SURE: WHITE, "neutral": _NEUTRAL}.get(said or "") or colour_of(said)
 
 
 def _title(face: Face, age_s: float | None) -> str:

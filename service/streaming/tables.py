@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,7 +70,12 @@ class CsvTable:
         except OSError as error:
             raise cannot_write(path, error, USAGE) from error
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._write([list(kinds)])
+        try:
+            self._write([list(kinds)])
+        except StreamError:
+            with suppress(StreamError):
+                self.close()
+            raise
 
     def write(self, results: Iterable[FrameResult]) -> None:
         """Add the rows of these frames.
@@ -234,4 +240,4 @@ def require_parquet() -> None:
         StreamError: pyarrow is not installed.
     """
     if not has_parquet():
-        raise StreamError("Parquet needs pyarrow: pip install 'timeconv[parquet]'", exit_code=USAGE)
+        raise StreamError("Parquet needs pyarrow: pip install 'pyarrow>=17'", exit_code=USAGE)
