@@ -207,6 +207,8 @@ def _request(request: FolderRequest, clip: Path, folder: Path) -> StreamRequest:
 
 def _clips(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     """Each video, and its name for the results, sorted; hidden ones and what is in ``out`` are passed over."""
+    if not source.exists() or source.is_fifo():
+        raise StreamError(f"--out takes a video file, or a folder of them, not {source}", exit_code=USAGE)
     if not source.is_dir():
         yield source, Path(source.name)
         return
@@ -218,7 +220,8 @@ def _clips(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
             name for name in folders if not name.startswith(".") and (here / name).resolve() != out.resolve()
         )
         for name in sorted(files):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+            # Not what only looks like one: nobody may ever write to a FIFO.
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") and (here / name).is_file():
                 yield here / name, (here / name).relative_to(source)
 
 

@@ -67,11 +67,7 @@ class AnnotatedVideo:
         if self._writer is None:
             return
         self._writer.release()
-        with quiet_opencv():
-            written = cv2.VideoCapture(str(self._path))
-            is_whole = written.isOpened() and written.grab()
-            written.release()
-        if not is_whole:
+        if _frames_in(self._path) != self._written:
             raise StreamError(f"Cannot write {self._path}: the video was not written whole", exit_code=FAILED)
 
     def _picture(self, result: FrameResult) -> NDArray[np.uint8]:
@@ -106,5 +102,17 @@ class AnnotatedVideo:
 
     def _add(self, picture: NDArray[np.uint8]) -> None:
         assert self._writer is not None
-        self._writer.write(picture)
+        with quiet_opencv():
+            self._writer.write(picture)
         self._written += 1
+
+
+def _frames_in(path: Path) -> int:
+    """How many pictures a video has. MP4 knows, since its table comes last; in others they are counted."""
+    with quiet_opencv():
+        video = cv2.VideoCapture(str(path))
+        count = round(video.get(cv2.CAP_PROP_FRAME_COUNT)) if path.suffix.lower() == ".mp4" else 0
+        while path.suffix.lower() != ".mp4" and video.grab():
+            count += 1
+        video.release()
+    return count

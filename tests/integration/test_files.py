@@ -30,12 +30,9 @@ def outcomes_in(table: Path) -> list[str]:
 def test_the_same_results_twice(live_server: LiveServer, tmp_path: Path) -> None:
     """A clip alone, and beside others that share its batches, gives the same bytes."""
     write_clip(tmp_path / "clip.avi", 40)
+    kinds = {"csv": ".csv", "jsonl": ".jsonl", "timeline": ".svg"}
     files = {
-        name: {
-            "csv": tmp_path / f"{name}.csv",
-            "jsonl": tmp_path / f"{name}.jsonl",
-            "timeline": tmp_path / f"{name}.svg",
-        }
+        name: {kind: tmp_path / f"{name}{suffix}" for kind, suffix in kinds.items()}
         for name in ("alone", "first", "second", "third")
     }
     streamed(tmp_path / "clip.avi", live_server, **files["alone"])

@@ -374,6 +374,19 @@ def test_an_annotated_video(tmp_path: Path, suffix: str) -> None:
     assert picture.shape == (240, 320, 3)
 
 
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_video_that_was_not_written_whole(tmp_path: Path, suffix: str) -> None:
+    """A video of which a part is lost, as on a full disk, is an error, though OpenCV says nothing."""
+    path = tmp_path / f"video{suffix}"
+    video = AnnotatedVideo(path, 25)
+    video.write(result(index, faces=[FACE]) for index in range(30))
+    assert video._writer is not None
+    video._writer.release()
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(StreamError, match="not written whole"):
+        video.close()
+
+
 def test_a_varying_rate_keeps_its_length(tmp_path: Path) -> None:
     """A picture stays until the next one's time; small shifts neither repeat nor lose one."""
     path = tmp_path / "video.avi"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     write_clip(folder / "more" / "a.AVI", FRAMES)
     (folder / "notes.txt").write_text("no clip")
     (folder / ".hidden.mp4").write_text("no clip")
+    os.mkfifo(folder / "pipe.mp4")
     return folder
 
 
@@ -188,6 +190,15 @@ def test_results_beside_the_clips(folder: Path) -> None:
     """Results cannot go where the clips are: they would have the clips' names."""
     request = FolderRequest(source=folder, out=folder, each=StreamRequest(clip=str(folder)))
     with pytest.raises(StreamError, match="another folder") as failed:
+        asyncio.run(stream_all(request))
+    assert failed.value.exit_code == 2
+
+
+@pytest.mark.parametrize("source", ["-", "0", "gone.mp4"])
+def test_what_is_no_file(tmp_path: Path, source: str) -> None:
+    """Results by file are of files: a pipe, a camera, or what is not there is a wrong argument."""
+    request = FolderRequest(source=Path(source), out=tmp_path, each=StreamRequest(clip=source))
+    with pytest.raises(StreamError, match=f"--out takes a video file, or a folder of them, not {source}") as failed:
         asyncio.run(stream_all(request))
     assert failed.value.exit_code == 2
 
