@@ -17,7 +17,7 @@ class _Sent:
 class Recorder:
     """Settles each frame sent with its one outcome.
 
-    Counters and times are of the whole run: two floats for each prediction.
+    Counters and times are of the whole run: two numbers for each prediction.
     """
 
     def __init__(self, *, keep_pictures: bool = False) -> None:

@@ -25,9 +25,9 @@ Box = tuple[float, float, float, float]
 class Face:
     """A face in a frame. One that is filling its window (``state``) has no emotion yet, and perhaps no id."""
 
+    id: int | None = None
     state: str
     box: Box
-    id: int | None = None
     crop_box: Box | None = None
     score: float | None = None
     frames_needed: int | None = None

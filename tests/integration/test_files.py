@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,8 @@ import pytest
 from loadtest.clips import encoded, moving_face, write_clip
 from service.streaming import FolderRequest, StreamRequest, Summary, stream_clip, stream_folder
 from tests.conftest import LiveServer
+
+ROOT = Path(__file__).parents[2]
 
 
 def streamed(clip: Path, server: LiveServer, **options: object) -> Summary:
@@ -126,3 +130,25 @@ def test_a_clip_on_standard_input_is_no_motion_jpeg(live_server: LiveServer, tmp
     assert run.returncode == 2
     assert b"no Motion JPEG" in run.stderr
     assert b"Traceback" not in run.stderr
+
+
+def test_the_documented_commands(live_server: LiveServer, tmp_path: Path) -> None:
+    """The commands of docs/files.md run as they stand there, but for the one that needs ffmpeg."""
+    (tmp_path / "clips").mkdir()
+    write_clip(tmp_path / "talk.avi", 8)
+    write_clip(tmp_path / "clips" / "talk.avi", 8)
+    commands = [
+        line.removeprefix(".venv/bin/timeconv ")
+        for line in (ROOT / "docs" / "files.md").read_text().splitlines()
+        if line.startswith(".venv/bin/timeconv stream")
+    ]
+    assert len(commands) == 3
+    for command in commands:
+        program = [sys.executable, "-m", "service.cli", *shlex.split(command), "--url", live_server.url]
+        path = os.pathsep.join([str(ROOT), str(ROOT / "client")])
+        subprocess.run(program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=60)  # noqa: S603 - ours
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"talk.avi", "clips", "talk.csv", "talk-seen.mp4", "talk.svg", "talk.json", "results"}
+    assert {"frames.csv", "frames.jsonl", "video.mp4", "timeline.svg", "summary.json", "made_from.json"} <= {
+        path.name for path in (tmp_path / "results" / "talk.avi").iterdir()
+    }
