@@ -119,7 +119,7 @@ def test_what_is_sent(clip: Path) -> None:
     }
 
 
-def test_live_frames_without_credit_are_not_sent(clip: Path) -> None:
+def test_live_frames_without_credit_are_not_sent(clip: Path, tmp_path: Path) -> None:
     """At the clip's own speed a frame that finds no credit is counted as not sent; nothing waits for it."""
 
     async def script(talk: Talk) -> None:
@@ -130,13 +130,30 @@ def test_live_frames_without_credit_are_not_sent(clip: Path) -> None:
         await talk.say(protocol.FramesOutcome(first=0, last=1, outcome=Outcome.SUPERSEDED))
         await talk.finish()
 
-    summary = run(stream_to(script, clip))
+    summary = run(stream_to(script, clip, csv=tmp_path / "out.csv"))
 
+    assert [row["outcome"] for row in rows_of(tmp_path / "out.csv")] == ["superseded"] * 2 + ["not_sent"] * 10
     assert (summary.frames_read, summary.frames_sent, summary.frames_not_sent) == (FRAMES, 2, FRAMES - 2)
     assert summary.outcomes == {"superseded": 2}
     assert summary.agrees
     assert summary.wall_s >= (FRAMES - 1) / FPS
     assert "10 not sent" in str(summary)
+
+
+def test_little_waits_to_be_written(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While so many frames have no result that is written, no more are sent, whatever the credit."""
+    monkeypatch.setattr("service.streaming.run.MOST_UNWRITTEN", 3)
+
+    async def script(talk: Talk) -> None:
+        await talk.start(8, timestamps=True)
+        for seq in range(3):
+            assert await talk.next() == seq
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(talk.next(), 0.1)
+        await talk.say(protocol.FramesOutcome(first=0, last=2, outcome=Outcome.NO_FACE))
+        await talk.answer_all()
+
+    assert run(stream_to(script, clip, every=True)).agrees
 
 
 def test_rows_are_in_the_order_sent(clip: Path, tmp_path: Path) -> None:

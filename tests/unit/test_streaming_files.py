@@ -4,6 +4,7 @@ import json
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,9 +58,10 @@ def result(index: int, outcome: str = "prediction", faces: Sequence[Face] = (), 
         ([0, 0, 0, 0], [0, 40, 80, 120]),
         ([float("nan")] * 3, [0, 40, 80]),
         ([0, 40, 0, 40], [0, 40, 80, 120]),
+        ([0, 40, 0, 100], [0, 40, 80, 180]),
         ([0, 40, 9e9, 9e9 + 40], [0, 40, 80, 120]),
     ],
-    ids=["varying", "from-the-first-on", "none", "nonsense", "go-back", "leap"],
+    ids=["varying", "from-the-first-on", "none", "nonsense", "go-back", "go-on", "leap"],
 )
 def test_times(stamps_ms: list[float], times_ms: list[float]) -> None:
     """Time goes by the container's stamps, and by the rate where these repeat, go back or leap."""
@@ -203,9 +205,13 @@ def test_a_fifo(tmp_path: Path) -> None:
 def test_a_silent_pipe_can_be_closed(pipe: tuple[JpegPipe, int]) -> None:
     """Reading from a pipe that says nothing ends when the clip is closed."""
     clip, writing = pipe
-    clip.close()
-    assert clip.read() is None
-    os.close(writing)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(clip.read)
+        try:
+            clip.close()
+            assert reading.result(10) is None
+        finally:
+            os.close(writing)
 
 
 def test_the_end_of_a_picture_is_not_its_thumbnail_s() -> None:
@@ -247,6 +253,15 @@ def test_times_are_written_only_if_asked_for(tmp_path: Path) -> None:
         (row,) = (tmp_path / "t.csv").read_text().splitlines()[1:]
         assert row.endswith(",12.000,3.500,4.250,8") == timing
         assert ("delays" in json.loads((tmp_path / "t.jsonl").read_text())) == timing
+
+
+def test_a_frame_without_a_prediction_took_no_time(tmp_path: Path) -> None:
+    """With ``timing`` the cells of a frame without a prediction are empty."""
+    table = CsvTable(tmp_path / "t.csv", LABELS, timing=True)
+    table.write([result(0, "no_face")])
+    table.close()
+    header, row = (tmp_path / "t.csv").read_text().splitlines()
+    assert row == "0,0.000000,no_face" + "," * (header.count(",") - 2)
 
 
 def test_parquet_says_what_csv_says(tmp_path: Path) -> None:
@@ -430,6 +445,12 @@ def test_a_timeline(tmp_path: Path) -> None:
     words = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {"a <clip> & more", "face 3, 5", "happy", "not sure", "no face", *LABELS} <= set(words)
     assert len(list(svg.iter("{http://www.w3.org/2000/svg}polygon"))) == 2 * len(LABELS)
+
+
+def test_a_short_gap_is_a_gap(tmp_path: Path) -> None:
+    """Where there was no face the curves stop, also if the same face comes back at once."""
+    results = [result(index, *(("no_face", []) if index == 5 else ("prediction", [FACE]))) for index in range(10)]
+    assert drawn_timeline(tmp_path / "t.svg", results).count("<polygon") == 2 * len(LABELS)
 
 
 def test_faces_side_by_side_have_a_block_each(tmp_path: Path) -> None:

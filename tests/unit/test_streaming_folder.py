@@ -70,7 +70,11 @@ def files_in(folder: Path) -> set[str]:
 def test_each_clip_has_its_results(folder: Path, jobs: int) -> None:
     """All clips, those in folders too, have a folder of results by their name; the table has them in order."""
     lines: list[str] = []
+    write_clip(folder / "old.avi", FRAMES)
+    out_of(folder).mkdir()
+    (folder / "old.avi").rename(out_of(folder) / "old.avi")
     swept = sweep(folder, lines=lines, jobs=jobs)
+    (out_of(folder) / "old.avi").unlink()
     assert states(swept) == {"b.avi": "done", "more/a.AVI": "done"}
     names = {NAMES[option] for option in TABLES} | {"made_from.json"}
     assert files_in(out_of(folder)) == {f"{clip}/{name}" for clip in states(swept) for name in names}
