@@ -15,6 +15,7 @@ from service.settings import SECRETS, Settings, unknown_variables
 
 if TYPE_CHECKING:
     from service.inference.artifact import NetworkManifest
+    from service.streaming import StreamRequest
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 
@@ -103,49 +104,118 @@ def key(
 
 @app.command()
 def stream(
-    clip: Annotated[str, typer.Argument(help="A video OpenCV can read, or the index of a camera.")],
+    clip: Annotated[
+        str,
+        typer.Argument(
+            help="A video file, a folder of them (with --out), the number of a camera, or - for Motion JPEG on stdin."
+        ),
+    ],
     url: Annotated[str, typer.Option(help="Address of the service.")] = "ws://127.0.0.1:8000",
     key: Annotated[
         str | None, typer.Option(envvar="TIMECONV_KEY", help="API key, if the service asks for one.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write one row a frame to this file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="All results of each video, in a folder of its name in this one. Needs no --every."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Table: a row for each face of each frame.")] = None,
+    jsonl: Annotated[Path | None, typer.Option(help="A line of JSON for each frame.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="The table as Parquet (needs pyarrow).")] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="The video with boxes and emotions drawn in: .mp4, .mkv, .avi, .webm.")
+    ] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Picture of the emotions over time: .svg, .png.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="The summary at the end, as JSON.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="With --out: leave out csv, jsonl, parquet, video or timeline; repeatable.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="With --out: videos at once.")] = 2,
     model: Annotated[str, typer.Option(help="Network, name or name@version.")] = "",
+    faces: Annotated[int, typer.Option(help="Faces to follow, 1 to 8.")] = 1,
+    smoothing_ms: Annotated[int, typer.Option(help="Smooth the emotions over this time, 0 to 5000.")] = 0,
     region: Annotated[Region, typer.Option(help="detect, or whole for frames cropped to the face.")] = Region.DETECT,
     stride: Annotated[int, typer.Option(help="The window takes one of so many frames, 1 to 5.")] = 1,
     quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 92,
+    fps: Annotated[float, typer.Option(help="Frames/s of what comes on stdin, with --every.")] = 25.0,
     max_age_ms: Annotated[int | None, typer.Option(help="Frames older than this are not answered.")] = None,
     *,
     every: Annotated[bool, typer.Option("--every", help="As fast as answered, dropping nothing.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="With --out: do anew what is done.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Add to the tables how long each frame took.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line per frame.")] = False,
 ) -> None:
-    """Stream a clip or a camera through the service: an outcome per frame, and a summary."""
-    from service.streaming import StreamError, StreamRequest, stream_clip  # noqa: PLC0415 - as in serve
+    """Stream videos or a camera through the service: an outcome per frame, files of results, and a summary."""
+    from service.streaming import StreamError, StreamRequest  # noqa: PLC0415 - as in serve
 
+    files = {"csv": csv, "jsonl": jsonl, "parquet": parquet, "video": video, "timeline": timeline, "summary": summary}
+    if out is None and (without or again):
+        raise typer.BadParameter("--without and --again go with --out")
+    if out is not None and (alone := [f"--{name}" for name, file in files.items() if file is not None]):
+        raise typer.BadParameter(f"--out writes all results; {', '.join(alone)} cannot be given beside it")
     try:
-        summary = stream_clip(
-            StreamRequest(
-                clip=clip,
-                url=url,
-                key=key,
-                csv=csv,
-                every=every,
-                model=model,
-                region=region.value,
-                stride=stride,
-                quality=quality,
-                max_age_ms=max_age_ms,
-                quiet=quiet,
-            )
+        request = StreamRequest(
+            clip=clip,
+            url=url,
+            key=key,
+            csv=csv,
+            jsonl=jsonl,
+            parquet=parquet,
+            video=video,
+            timeline=timeline,
+            summary=summary,
+            timing=timing,
+            every=every or out is not None,
+            model=model,
+            faces=faces,
+            smoothing_ms=smoothing_ms,
+            region=region.value,
+            stride=stride,
+            quality=quality,
+            fps=fps,
+            max_age_ms=max_age_ms,
+            quiet=quiet,
         )
+        status = _stream_one(request) if out is None else _stream_all(request, out, without or [], jobs, again=again)
     except StreamError as error:
         if error.summary is not None:
             typer.echo(str(error.summary))
         typer.echo(f"timeconv: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
+    raise typer.Exit(status)
+
+
+def _stream_one(request: "StreamRequest") -> int:
+    """Stream a clip, and print its summary; returns the exit status."""
+    from service.streaming import stream_clip  # noqa: PLC0415 - as in serve
+
+    summary = stream_clip(request)
     typer.echo(str(summary))
     if not summary.agrees:
         typer.echo("timeconv: frames received and outcomes do not add up", err=True)
-    raise typer.Exit(_INTERRUPTED if summary.interrupted else int(not summary.agrees))
+    return _INTERRUPTED if summary.interrupted else int(not summary.agrees)
+
+
+def _stream_all(request: "StreamRequest", out: Path, without: list[str], jobs: int, *, again: bool) -> int:
+    """Stream a clip or a folder into a folder, and print a table; returns the exit status."""
+    from service.streaming import NAMES, FolderRequest, has_parquet, stream_folder  # noqa: PLC0415 - as in serve
+
+    optional = [name for name in NAMES if name != "summary"]
+    if unknown := [name for name in without if name not in optional]:
+        raise typer.BadParameter(f"--without takes {', '.join(optional)}, not {', '.join(unknown)}")
+    wanted = NAMES.keys() - set(without)
+    if "parquet" in wanted and not has_parquet():
+        typer.echo("timeconv: no Parquet, which needs pyarrow: pip install 'pyarrow>=17'", err=True)
+        wanted -= {"parquet"}
+    sweep = stream_folder(
+        FolderRequest(source=Path(request.clip), out=out, each=request, wanted=wanted, again=again, jobs=jobs)
+    )
+    typer.echo(f"\n{sweep}")
+    if sweep.failed:
+        typer.echo(f"timeconv: {len(sweep.failed)} of {len(sweep.ends)} videos have no results", err=True)
+    if sweep.stopped_by is not None:
+        typer.echo(f"timeconv: {sweep.stopped_by}", err=True)
+        return sweep.stopped_by.exit_code
+    return _INTERRUPTED if sweep.interrupted else int(bool(sweep.failed))
 
 
 @app.command()

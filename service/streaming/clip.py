@@ -1,14 +1,15 @@
-"""Frames of a video file or camera, as JPEG, decoded and encoded ahead of time on a thread."""
+"""Frames of a video file, camera or pipe, as JPEG, decoded and encoded ahead of time on a thread."""
 
 import asyncio
 import math
+import os
+import stat
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,27 +17,22 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from service.streaming.errors import USAGE, StreamError
+from service.streaming.errors import USAGE, ClipError
+from service.streaming.frame import Clip, ClipFrame
+from service.streaming.pipe import JpegPipe
+from service.streaming.times import FrameTimes
 
 FALLBACK_FPS = 25.0
 MAX_FPS = 1000.0
+MOST_PIXELS = 1 << 26
+"""Twice 8K: 200 MB of memory a picture."""
 _LOOK_AHEAD = 8
+_LONGEST_JPEG_SIDE = 65_500
 _LOG_LEVEL_SILENT = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ClipFrame:
-    """A picture and when it is shown, or was taken, in microseconds since the first."""
-
-    time_us: int
-    jpeg: bytes
-
-
-class Clip:
-    """An open video. Its methods block, and may be called from any thread.
-
-    ``total`` is how many frames it says it has, or None. ``is_live``: its pictures come at their own time.
-    """
+class Video:
+    """An open video file, URL or camera."""
 
     def __init__(self, capture: cv2.VideoCapture, first: NDArray[np.uint8], *, is_live: bool, quality: int) -> None:
         """Take over a capture whose first frame has been read."""
@@ -46,9 +42,15 @@ class Clip:
         self._capture = capture
         self._first: NDArray[np.uint8] | None = first
         self._quality = quality
+        self._most_pixels = MOST_PIXELS
         self._index = 0
+        self._times = FrameTimes(self.fps)
         self._started_ns = time.monotonic_ns()
         self._lock = threading.Lock()
+
+    def fit(self, most_pixels: int) -> None:
+        """Send no picture of more pixels than this: make it smaller."""
+        self._most_pixels = most_pixels
 
     def read(self) -> ClipFrame | None:
         """The next frame, or None after the last."""
@@ -57,7 +59,8 @@ class Clip:
             self._first = None
             if picture is None:
                 return None
-            frame = ClipFrame(self._time_us(), self._encode(picture))
+            small, shrunk = _at_most(picture, self._most_pixels)
+            frame = ClipFrame(self._index, self._time_us(), self._encode(small), shrunk)
             self._index += 1
             return frame
 
@@ -68,10 +71,9 @@ class Clip:
             self._capture.release()
 
     def _time_us(self) -> int:
-        # Not the container's time stamps: CAP_PROP_POS_MSEC repeats or jumps with some formats.
         if self.is_live:
             return (time.monotonic_ns() - self._started_ns) // 1000
-        return round(self._index * 1_000_000 / self.fps)
+        return self._times.after(self._capture.get(cv2.CAP_PROP_POS_MSEC))
 
     def _encode(self, picture: NDArray[np.uint8]) -> bytes:
         # The service works on gray, so colour at half resolution loses nothing.
@@ -81,24 +83,31 @@ class Clip:
         return jpeg
 
 
-def open_clip(source: str, quality: int) -> Clip:
-    """Open a video file, a picture, a URL or, by its index, a camera.
+def open_clip(source: str, quality: int, *, fps: float = FALLBACK_FPS, every: bool = True) -> Clip:
+    """Open a video file, a picture, a URL, a camera by its index, or Motion JPEG from a FIFO or, as ``-``, from stdin.
+
+    ``fps`` times the pictures of a pipe if ``every`` is asked for; else they come at their own time.
 
     Raises:
-        StreamError: there is no such file or camera, or nothing in it that OpenCV can read.
+        ClipError: there is no such file or camera, or nothing in it that OpenCV can read.
     """
+    if (pipe := JpegPipe.of(source, fps, is_live=not every)) is not None:
+        return pipe
     is_camera = source.isdecimal() and not Path(source).exists()
     if not is_camera and "://" not in source:
         _require_file(Path(source))
-    with _quiet_opencv():
+    # Of damaged files FFmpeg says much on stderr; read when it is first used.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    with quiet_opencv():
         capture = cv2.VideoCapture(int(source)) if is_camera else cv2.VideoCapture(source)
+        _require_size(capture, source)
         first = _read(capture) if capture.isOpened() else None
     if first is None:
         capture.release()
         what = f"Camera {source} gives no picture" if is_camera else f"OpenCV can read no video in {source}"
-        raise StreamError(f"{what}.\nGive a video file, or the index of a camera, such as 0.", exit_code=USAGE)
+        raise ClipError(f"{what}.\nGive a video file, or the index of a camera, such as 0.", exit_code=USAGE)
     is_live = is_camera or ("://" in source and _frame_count(capture) is None)
-    return Clip(capture, first, is_live=is_live, quality=quality)
+    return Video(capture, first, is_live=is_live, quality=quality)
 
 
 async def look_ahead(clip: Clip) -> AsyncGenerator[ClipFrame, None]:
@@ -121,10 +130,37 @@ async def look_ahead(clip: Clip) -> AsyncGenerator[ClipFrame, None]:
 
 
 def _require_file(path: Path) -> None:
-    if not path.exists():
-        raise StreamError(f"No such file: {path}", exit_code=USAGE)
-    if path.is_dir():
-        raise StreamError(f"{path} is a directory; give a video file in it.", exit_code=USAGE)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        why = "No such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ClipError(f"{why}: {path}", exit_code=USAGE) from error
+    if stat.S_ISDIR(mode):
+        raise ClipError(f"{path} is a directory; --out FOLDER goes through all videos in it.", exit_code=USAGE)
+    if not stat.S_ISREG(mode):
+        raise ClipError(f"{path} is neither a file nor a pipe.", exit_code=USAGE)
+
+
+def _require_size(capture: cv2.VideoCapture, source: str) -> None:
+    """Refuse pictures that take gigabytes, before one is decoded."""
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    if width * height > MOST_PIXELS:
+        capture.release()
+        raise ClipError(
+            f"The pictures of {source} are {width:.0f}x{height:.0f}; more than {MOST_PIXELS / 1e6:.0f} million pixels "
+            "are not decoded.",
+            exit_code=USAGE,
+        )
+
+
+def _at_most(picture: NDArray[np.uint8], most_pixels: int) -> tuple[NDArray[np.uint8], float]:
+    """The picture made smaller if it has more pixels, and how many of its pixels a side make one of the result."""
+    height, width = picture.shape[:2]
+    side = max(math.sqrt(width * height / most_pixels), max(width, height) / _LONGEST_JPEG_SIDE)
+    if side <= 1:
+        return picture, 1.0
+    size = max(1, math.floor(width / side)), max(1, math.floor(height / side))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8), width / size[0]
 
 
 def _read(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
@@ -144,7 +180,7 @@ def _frame_count(capture: cv2.VideoCapture) -> int | None:
 
 
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """OpenCV reports every format it has tried on stderr; we say in one line what is wrong."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(_LOG_LEVEL_SILENT)

@@ -1,6 +1,7 @@
 """Why a clip could not be streamed, in words for the user of the command."""
 
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import InvalidMessage
@@ -34,6 +35,15 @@ class StreamError(Exception):
         super().__init__(message)
         self.exit_code = exit_code
         self.summary = summary
+
+
+class ClipError(StreamError):
+    """The clip itself cannot be read; another may be."""
+
+
+def cannot_write(path: Path, error: OSError, exit_code: int = FAILED) -> StreamError:
+    """A file of results could not be opened (a wrong argument), or not be written to its end."""
+    return StreamError(f"Cannot write {path}: {error.strerror or error}", exit_code=exit_code)
 
 
 def _what_to_try(error: CannotConnect) -> str:

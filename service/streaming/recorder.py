@@ -1,49 +1,56 @@
-"""What was sent and what came back, put into rows in the order sent. No I/O."""
+"""What was sent and what came back, put in the order of the clip. No I/O."""
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, replace
 
-from service.streaming.rows import UNANSWERED, Row
-from service.streaming.summary import NOT_SURE
-from timeconv_client import FaceResult, FrameOutcome, FramesOutcome, Prediction
+from service.streaming.frame import ClipFrame
+from service.streaming.results import NOT_SENT, UNANSWERED, FrameResult, result_of
+from timeconv_client import FrameOutcome, FramesOutcome, Prediction
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    time_us: int
+    frame: ClipFrame
     sent_s: float
 
 
 class Recorder:
     """Settles each frame sent with its one outcome.
 
-    Counters and times are of the whole run: 16 bytes for each prediction.
+    Counters and times are of the whole run: two numbers for each prediction.
     """
 
-    def __init__(self) -> None:
-        """Nothing was sent."""
+    def __init__(self, *, keep_pictures: bool = False) -> None:
+        """Nothing was sent. ``keep_pictures``: the results are to have their frames' JPEGs."""
         self.sent = 0
         self.outcomes: Counter[str] = Counter()
         self.emotions: Counter[str] = Counter()
+        self.frames_with_face = 0
         self.total_ms: list[float] = []
         self.round_trip_ms: list[float] = []
         self.unexpected = 0
+        self.last_us = 0
+        self._keep_pictures = keep_pictures
         self._open: dict[int, _Sent] = {}
-        self._settled: dict[int, Row] = {}
+        self._settled: dict[int, FrameResult] = {}
 
     @property
     def unanswered(self) -> int:
         """Frames sent without an outcome."""
         return len(self._open)
 
-    def frame_sent(self, seq: int, time_us: int, now_s: float) -> None:
-        """A frame of the clip's time ``time_us`` is on its way."""
+    def frame_sent(self, seq: int, frame: ClipFrame, now_s: float) -> None:
+        """A frame is on its way."""
         self.sent += 1
-        self._open[seq] = _Sent(time_us, now_s)
+        self._open[seq] = _Sent(self._kept(frame), now_s)
 
-    def answered(self, answer: Prediction | FrameOutcome | FramesOutcome, now_s: float) -> list[Row]:
-        """Outcomes came; returns the rows that can now be written, in the order sent.
+    def frame_not_sent(self, frame: ClipFrame) -> list[FrameResult]:
+        """A frame found no credit; returns what can now be written, in the order of the clip."""
+        self._settle(FrameResult(self._kept(frame), NOT_SENT))
+        return self._ready()
+
+    def answered(self, answer: Prediction | FrameOutcome | FramesOutcome, now_s: float) -> list[FrameResult]:
+        """Outcomes came; returns what can now be written, in the order of the clip.
 
         Outcomes of frames that are not waiting for one are counted as ``unexpected``.
         """
@@ -51,36 +58,39 @@ class Recorder:
         self.unexpected += answer.seqs.stop - answer.seqs.start - len(seqs)
         for seq in seqs:
             sent = self._open.pop(seq)
-            self._settled[seq] = self._row(seq, sent, answer)
-            self.outcomes[str(answer.outcome)] += 1
-            if isinstance(answer, Prediction):
-                self.round_trip_ms.append((now_s - sent.sent_s) * 1000)
-        return self._rows_before(min(self._open, default=None))
+            result = result_of(sent.frame, answer, (now_s - sent.sent_s) * 1000)
+            self.outcomes[result.outcome] += 1
+            self._count(result)
+            self._settle(result)
+        return self._ready()
 
-    def broken_off(self) -> list[Row]:
-        """No more outcomes will come; returns the rows not yet written, those without an outcome among them."""
-        for seq, sent in self._open.items():
-            self._settled[seq] = Row(seq, sent.time_us, UNANSWERED)
-        return self._rows_before(None)
+    def broken_off(self) -> list[FrameResult]:
+        """No more outcomes will come; returns the results not yet written, those without an outcome among them.
 
-    def _row(self, seq: int, sent: _Sent, answer: Prediction | FrameOutcome | FramesOutcome) -> Row:
-        match answer:
-            case FrameOutcome() | FramesOutcome():
-                return Row(seq, sent.time_us, str(answer.outcome))
-            case Prediction():
-                face = _main_face(answer)
-                self.total_ms.append(answer.timing_ms.total)
-                if face is not None:
-                    self.emotions[NOT_SURE if face.uncertain else face.emotion] += 1
-                return Row(seq, sent.time_us, str(answer.outcome), face, answer.timing_ms.total)
-            case _:
-                assert_never(answer)
+        What was sent stays ``unanswered``.
+        """
+        for sent in self._open.values():
+            self._settle(FrameResult(sent.frame, UNANSWERED))
+        ready = [self._settled[index] for index in sorted(self._settled)]
+        self._settled.clear()
+        return ready
 
-    def _rows_before(self, seq: int | None) -> list[Row]:
-        ready = sorted(settled for settled in self._settled if seq is None or settled < seq)
-        return [self._settled.pop(each) for each in ready]
+    def _kept(self, frame: ClipFrame) -> ClipFrame:
+        self.last_us = frame.time_us
+        return frame if self._keep_pictures else replace(frame, jpeg=b"")
 
+    def _count(self, result: FrameResult) -> None:
+        self.frames_with_face += bool(result.faces)
+        self.emotions.update(face.said for face in result.faces if face.said is not None)
+        if result.delays is not None:
+            self.total_ms.append(result.delays.total_ms)
+            self.round_trip_ms.append(result.delays.round_trip_ms)
 
-def _main_face(prediction: Prediction) -> FaceResult | None:
-    """The face a frame's one row is about: the first whose window is full."""
-    return next((face for face in prediction.faces if face.state == "ready"), None)
+    def _settle(self, result: FrameResult) -> None:
+        self._settled[result.frame.index] = result
+
+    def _ready(self) -> list[FrameResult]:
+        # Frames are sent in the clip's order, so the first one open is the one sent first.
+        first = next(iter(self._open.values()), None)
+        ready = sorted(index for index in self._settled if first is None or index < first.frame.index)
+        return [self._settled.pop(index) for index in ready]

@@ -1,13 +1,12 @@
 """What a run came to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from timeconv_client import Totals
-
-NOT_SURE = "not sure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +35,16 @@ class Summary:
 
     Attributes:
         model: ``name@version`` that answered.
+        clip_s: length of the clip as far as it was read, in seconds.
+        frames_told: frames that the clip says it has; None if it says nothing.
         frames_read: frames of the clip.
         frames_sent: those of them that were sent.
         outcomes: frames by outcome, as their answers came.
         totals: the service's own count; None where the session did not end in order.
         unanswered: frames sent whose outcome never came.
         unexpected: outcomes that came for no frame, or twice.
-        emotions: predictions by emotion, those that are uncertain as `NOT_SURE`.
+        frames_with_face: frames whose answer shows a face.
+        emotions: faces predicted by emotion, those that are uncertain as "not sure".
         total_ms: time of a prediction in the service.
         round_trip_ms: time of a prediction from sending the frame to its answer.
         wall_s: from the first frame to the end of the session, in seconds.
@@ -50,12 +52,15 @@ class Summary:
     """
 
     model: str
+    clip_s: float
+    frames_told: int | None
     frames_read: int
     frames_sent: int
     outcomes: Mapping[str, int]
     totals: Totals | None
     unanswered: int
     unexpected: int
+    frames_with_face: int
     emotions: Mapping[str, int]
     total_ms: Spread | None
     round_trip_ms: Spread | None
@@ -73,6 +78,11 @@ class Summary:
         return self.frames_sent / self.wall_s if self.wall_s else 0.0
 
     @property
+    def is_short(self) -> bool:
+        """Whether the clip ended before it should: it is damaged, or does not know its own length."""
+        return not self.interrupted and self.frames_told is not None and self.frames_read < self.frames_told
+
+    @property
     def agrees(self) -> bool:
         """Whether every frame sent was received and got exactly one outcome, by both sides' count."""
         return (
@@ -81,6 +91,11 @@ class Summary:
             and self.frames_sent == self.totals.received == sum(self.outcomes.values())
             and dict(self.outcomes) == {str(name): count for name, count in self.totals.outcomes.items() if count}
         )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs: the attributes, and what follows from them."""
+        totals = None if self.totals is None else self.totals.model_dump(mode="json")
+        return {**asdict(replace(self, totals=None)), "totals": totals, "agrees": self.agrees}
 
     def __str__(self) -> str:
         """For people, without a newline at the end."""
@@ -104,7 +119,11 @@ class Summary:
             ("time", f"{self.wall_s:.2f} s, {self.frames_per_s:.1f} frames/s"),
             ("check", self._verdict()),
         ]
-        return [*lines, ("", "interrupted before the end of the clip")] if self.interrupted else lines
+        if self.is_short:
+            lines.append(("", f"the clip says it has {self.frames_told} frames; no more than these can be read"))
+        if self.interrupted:
+            lines.append(("", "interrupted before the end of the clip"))
+        return lines
 
     def _verdict(self) -> str:
         if self.agrees:

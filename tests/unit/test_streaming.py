@@ -17,13 +17,16 @@ import simplejpeg
 from service import protocol
 from service.protocol import Outcome
 from service.streaming import StreamError, StreamRequest, Summary, stream, stream_clip
+from service.streaming.frame import ClipFrame
 from service.streaming.recorder import Recorder
-from service.streaming.rows import COLUMNS
-from tests.client.fake_server import Script, Talk, answer_every_frame, fake_server, frame, prediction
+from service.streaming.tables import columns
+from tests.client.fake_server import LABELS, Script, Talk, answer_every_frame, fake_server, frame, prediction
 from timeconv_client import FrameOutcome, FramesOutcome, Prediction, parse_message
 
 FRAMES = 12
 FPS = 50.0
+COLUMNS = tuple(columns(LABELS, timing=False))
+SIDES = ("10.00", "12.00", "40.00", "40.00", "0.9700")
 
 
 @pytest.fixture
@@ -66,9 +69,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_columns() -> None:
     """The columns of the CSV file are those the documentation promises."""
     assert ",".join(COLUMNS) == (
-        "seq,t_s,outcome,face_id,emotion,probability,uncertain,"
-        "angry,disgust,fear,happy,sad,surprise,neutral,x,y,w,h,score,total_ms"
+        "frame,t_s,outcome,face_id,state,emotion,probability,uncertain,"
+        "angry,disgust,fear,happy,sad,surprise,neutral,x,y,w,h,score"
     )
+    assert tuple(columns(LABELS, timing=True))[-4:] == ("age_ms", "total_ms", "round_trip_ms", "batch_size")
 
 
 def test_every_frame_is_sent_and_answered(clip: Path) -> None:
@@ -115,7 +119,7 @@ def test_what_is_sent(clip: Path) -> None:
     }
 
 
-def test_live_frames_without_credit_are_not_sent(clip: Path) -> None:
+def test_live_frames_without_credit_are_not_sent(clip: Path, tmp_path: Path) -> None:
     """At the clip's own speed a frame that finds no credit is counted as not sent; nothing waits for it."""
 
     async def script(talk: Talk) -> None:
@@ -126,13 +130,30 @@ def test_live_frames_without_credit_are_not_sent(clip: Path) -> None:
         await talk.say(protocol.FramesOutcome(first=0, last=1, outcome=Outcome.SUPERSEDED))
         await talk.finish()
 
-    summary = run(stream_to(script, clip))
+    summary = run(stream_to(script, clip, csv=tmp_path / "out.csv"))
 
+    assert [row["outcome"] for row in rows_of(tmp_path / "out.csv")] == ["superseded"] * 2 + ["not_sent"] * 10
     assert (summary.frames_read, summary.frames_sent, summary.frames_not_sent) == (FRAMES, 2, FRAMES - 2)
     assert summary.outcomes == {"superseded": 2}
     assert summary.agrees
     assert summary.wall_s >= (FRAMES - 1) / FPS
     assert "10 not sent" in str(summary)
+
+
+def test_little_waits_to_be_written(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While so many frames have no result that is written, no more are sent, whatever the credit."""
+    monkeypatch.setattr("service.streaming.run.MOST_UNWRITTEN", 3)
+
+    async def script(talk: Talk) -> None:
+        await talk.start(8, timestamps=True)
+        for seq in range(3):
+            assert await talk.next() == seq
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(talk.next(), 0.1)
+        await talk.say(protocol.FramesOutcome(first=0, last=2, outcome=Outcome.NO_FACE))
+        await talk.answer_all()
+
+    assert run(stream_to(script, clip, every=True)).agrees
 
 
 def test_rows_are_in_the_order_sent(clip: Path, tmp_path: Path) -> None:
@@ -153,16 +174,16 @@ def test_rows_are_in_the_order_sent(clip: Path, tmp_path: Path) -> None:
     run(stream_to(script, clip, lines, every=True, csv=tmp_path / "out.csv"))
 
     rows = rows_of(tmp_path / "out.csv")
-    assert [row["seq"] for row in rows] == [str(seq) for seq in range(FRAMES)]
+    assert [row["frame"] for row in rows] == [str(seq) for seq in range(FRAMES)]
     assert [row["outcome"] for row in rows] == ["window_filling", "no_face", "prediction"] + ["rate_limited"] * 9
     assert [row["t_s"] for row in rows[:3]] == ["0.000000", "0.020000", "0.040000"]
     assert rows[2] == dict(
         zip(
             COLUMNS,
             (
-                *("2", "0.040000", "prediction", "1", "sad", "0.880000", "0"),
-                *("0.020000", "0.020000", "0.020000", "0.020000", "0.880000", "0.020000", "0.020000"),
-                *("10.00", "12.00", "40.00", "40.00", "0.9700", "3.500"),
+                *("2", "0.040000", "prediction", "1", "ready", "sad", "0.8800", "0"),
+                *("0.0200", "0.0200", "0.0200", "0.0200", "0.8800", "0.0200", "0.0200"),
+                *SIDES,
             ),
             strict=True,
         )
@@ -286,7 +307,7 @@ def test_totals_that_disagree(clip: Path) -> None:
 def test_outcomes_nobody_waits_for() -> None:
     """An outcome told twice, or of a frame never sent, is counted as unexpected and changes no row."""
     recorder = Recorder()
-    recorder.frame_sent(0, 0, 0.0)
+    recorder.frame_sent(0, ClipFrame(0, 0, b""), 0.0)
     no_face = parse_message(protocol.encode(frame(0, Outcome.NO_FACE)))
     assert isinstance(no_face, FrameOutcome)
     vast = parse_message(protocol.encode(protocol.FramesOutcome(first=0, last=9, outcome=Outcome.SUPERSEDED)))
@@ -302,7 +323,7 @@ def test_outcomes_nobody_waits_for() -> None:
 def test_round_trip() -> None:
     """The round trip of a prediction is from its sending to its answer."""
     recorder = Recorder()
-    recorder.frame_sent(0, 0, 10.0)
+    recorder.frame_sent(0, ClipFrame(0, 0, b""), 10.0)
     answer = parse_message(protocol.encode(prediction(0)))
     assert isinstance(answer, Prediction)
 
@@ -389,7 +410,7 @@ def test_a_csv_file_that_cannot_be_written(clip: Path, tmp_path: Path) -> None:
 
 def test_a_full_disk(clip: Path) -> None:
     """An error while rows are written ends the run with that error; nothing hangs."""
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StreamError, match="Cannot write /dev/full: No space left"):
         run(stream_to(answer_every_frame, clip, every=True, csv=Path("/dev/full")))
 
 
