@@ -415,6 +415,7 @@ export class FaceSender {
 export class Follower {
   constructor(picture: GrayPicture, box: number[], growth?: number);
   box: number[];
+  likeness: number;
   follow(picture: GrayPicture): number[] | null;
 }
 

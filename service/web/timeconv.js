@@ -1029,9 +1029,14 @@ const SEARCHED_PX = FACE_PX + 2 * REACH_PX;
 const LARGEST_STEP = 0.25;
 /** A talking face stays above 0.95; a turned, nearer, covered or other one falls below. */
 const LEAST_LIKENESS = 0.85;
+/** Less than this is reason to ask where the face is before the time. */
+const DOUBTFUL_LIKENESS = 0.93;
+const SOONEST_LOOK_MS = 250;
 /** Gray levels (standard deviation) under which correlation is noise. */
 const LEAST_CONTRAST = 6;
 const MOST_GROWTH = 1.02;
+/** Between two looks, to tell from them how fast a face grows. */
+const LEAST_FRAMES = 8;
 /** Where the detector finds the face nearly where it was followed to, the truth is taken to lie between. */
 const SAME_PLACE_IOU = 0.85;
 const SAME_FACE_IOU = 0.5;
@@ -1092,6 +1097,8 @@ export class Follower {
    */
   constructor(picture, box, growth = 1) {
     this.box = box;
+    /** Of the last frame to the one that the small picture is from, 0..1. */
+    this.likeness = 1;
     this.#template = centred(resample(picture, around(box, FACE_PX), FACE_PX), FACE_PX, 0, 0, FACE_PX);
     this.#growth = clamp(growth, 1 / MOST_GROWTH, MOST_GROWTH);
   }
@@ -1105,10 +1112,11 @@ export class Follower {
     const [x, y, w, h] = grown(this.box, this.#growth);
     const searched = resample(picture, around([x, y, w, h], SEARCHED_PX), SEARCHED_PX);
     const likeness = this.#likeness(searched);
-    const best = likeness.indexOf(Math.max(...likeness));
+    this.likeness = Math.max(...likeness);
+    const best = likeness.indexOf(this.likeness);
     const places = 2 * REACH_PX + 1;
     const [row, column] = [Math.floor(best / places), best % places];
-    if (!(likeness[best] >= LEAST_LIKENESS) || Math.min(row, column) === 0 || Math.max(row, column) === places - 1) return null;
+    if (!(this.likeness >= LEAST_LIKENESS) || Math.min(row, column) === 0 || Math.max(row, column) === places - 1) return null;
     const right = column - REACH_PX + peak(likeness[best - 1], likeness[best], likeness[best + 1]);
     const down = row - REACH_PX + peak(likeness[best - places], likeness[best], likeness[best + places]);
     if (Math.hypot(right, down) > LARGEST_STEP * FACE_PX) return null;
@@ -1198,8 +1206,8 @@ function clamp(/** @type {number} */ value, /** @type {number} */ least, /** @ty
 
 /** Faces that are found with less are looked at in whole frames. */
 const LEAST_SCORE = 0.6;
-/** So many looks may fail to come before whole frames are sent again. */
-const LOOKS_MISSED = 3;
+/** Whole frames are sent again where no look has confirmed the face's place for three times its interval, or this. */
+const UNCONFIRMED_MS = 3_000;
 const NO_LOOKS_MS = 10_000;
 
 /**
@@ -1210,8 +1218,8 @@ const NO_LOOKS_MS = 10_000;
 
 /**
  * Sends the face alone once the service has told where it is. Whole frames go out until a face is predicted. From then
- * on it is followed here, cut out and sent with `region=whole`; every second the service is asked over REST where it is
- * in a whole frame, beside the session, whose window stays full so. Where the face is lost, by either, whole frames go
+ * on it is followed here, cut out and sent with `region=whole`; every second, and sooner where it looks less like itself,
+ * the service is asked over REST where it is in a whole frame, beside the session, whose window stays full so. Where the face is lost, by either, whole frames go
  * out again, and the window begins anew, as it must: five frames have to be one motion of one face.
  */
 export class FaceSender {
@@ -1313,8 +1321,9 @@ export class FaceSender {
     const face = this.#face;
     if (!face) return false;
     face.frames += 1;
-    const tooOld = performance.now() - face.verifiedMs > LOOKS_MISSED * this.#lookEveryMs;
-    if (!tooOld && face.follower.follow(this.#frame.gray(reach(face.follower.box)))) return true;
+    const unconfirmedMs = performance.now() - face.verifiedMs;
+    const confirmed = unconfirmedMs <= Math.max(3 * this.#lookEveryMs, UNCONFIRMED_MS);
+    if (confirmed && face.follower.follow(this.#frame.gray(reach(face.follower.box)))) return true;
     this.#lose();
     return false;
   }
@@ -1345,7 +1354,8 @@ export class FaceSender {
 
   /** @param {FollowedFace} face */
   async #lookIfDue(face) {
-    if (face.looking || performance.now() - face.verifiedMs < this.#lookEveryMs) return;
+    const waitMs = face.follower.likeness < DOUBTFUL_LIKENESS ? SOONEST_LOOK_MS : this.#lookEveryMs;
+    if (face.looking || performance.now() - face.verifiedMs < Math.min(waitMs, this.#lookEveryMs)) return;
     face.looking = true;
     const picture = this.#frame.gray();
     const [frames, box, askedMs] = [face.frames, face.follower.box, performance.now()];
@@ -1385,7 +1395,8 @@ export class FaceSender {
   #verify(face, found, then) {
     const near = iou(found.box, then.box) >= SAME_PLACE_IOU;
     const box = found.box.map((value, i) => (near ? (value + then.box[i]) / 2 : value));
-    const growth = (mean(found.box) / face.foundPx) ** (1 / Math.max(then.frames, 1));
+    // Over a few frames it would be the detector's noise.
+    const growth = then.frames < LEAST_FRAMES ? 1 : (mean(found.box) / face.foundPx) ** (1 / then.frames);
     const moved = face.follower.box.map((value, i) => value - then.box[i]);
     face.follower = new Follower(then.picture, box, growth);
     face.follower.box = [box[0] + moved[0], box[1] + moved[1], box[2], box[3]];
