@@ -1,8 +1,8 @@
-"""What sending the face alone saves, and what it costs: clips in real time through Chromium, whole frames against faces.
+"""What sending the face alone saves, and whether it reads the same: clips in real time through Chromium.
 
-``python -m tests.face_region CLIP...`` prints, for whole frames, for the face alone (`FaceSender` of timeconv.js) and for
-whole frames once more: bytes and CPU time of the service a frame, and how often the emotion is that of the first pass,
-of frames that both answered. The third pass says how far two passes of the same kind agree, which is the most to expect.
+``python -m tests.face_region CLIP...`` prints, for whole frames, for the face alone (`FaceSender` of timeconv.js) and
+for whole frames once more: bytes and CPU time of the service a frame, and how often the emotion is that of the first
+pass, of frames that both answered. The third pass says how far two passes of the same kind agree: the most to expect.
 
 Each clip is scaled to cover 640x480, and shown forwards and backwards at 25 frames/s.
 """
@@ -52,7 +52,8 @@ PLAY = """(async (asFaces) => {
     }
     const seconds = (performance.now() - startMs) / 1000;
     await stream.close();
-    return {answers, seconds, counts: stream.counts, faces: faces && faces.counts, bytes: faces ? faces.counts.bytes : bytes};
+    const sent = faces && faces.counts;
+    return {answers, seconds, counts: stream.counts, faces: sent, bytes: sent ? sent.bytes : bytes};
 })"""
 
 

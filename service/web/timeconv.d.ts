@@ -338,7 +338,7 @@ export class Stream {
   get free(): boolean;
   trySend(jpeg: Jpeg, about?: { capturedUs?: number; data?: unknown; place?: Place }): SentFrame | null;
   send(jpeg: Jpeg, about?: { capturedUs?: number; data?: unknown; place?: Place }): Promise<SentFrame>;
-  update(changes: OptionChanges): Promise<SessionUpdated | null>;
+  update(changes: OptionChanges): Promise<SessionUpdated>;
   look(jpeg: Blob): Promise<Prediction | FrameOutcome>;
   on<Name extends keyof Events>(type: Name, listener: (event: Events[Name]) => void): () => void;
   on(type: "*", listener: (event: StreamEvent) => void): () => void;

@@ -198,6 +198,11 @@ class Door {
   }
 }
 
+/** @param {TimeConvError | null} [error] why a stream is at its end, unless it was closed */
+function ended(error) {
+  return error ?? new TimeConvError("closed", "The stream was closed");
+}
+
 /** @param {unknown} [cause] */
 function unreachable(cause) {
   return new TimeConvError("unreachable", "The service cannot be reached", { retryable: true, cause });
@@ -212,10 +217,13 @@ async function provided(secret) {
  * @typedef {object} SessionListener
  * @property {(message: any) => void} started
  * @property {(frame: any, outcome: string, message: any) => void} settled once for every frame; `lost` has no message
- * @property {(message: any) => void} updated
+ * @property {(message: any, changes: object) => void} updated `changes` that the client asked for
  * @property {(message: any) => void} goaway
- * @property {(error: TimeConvError | null, totals: any) => void} ended last, and always
+ * @property {(error: TimeConvError | null, totals: any, updates: Update[]) => void} ended last, and always; with the
+ *   updates that have no answer
  */
+
+/** @typedef {{changes: object, resolve: (message: any) => void, reject: (error: unknown) => void}} Update */
 
 /** One WebSocket. At most `max_in_flight` frames are without an outcome, so that nothing queues on the way. */
 class Session {
@@ -234,7 +242,7 @@ class Session {
   #error = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
-  /** Answers to updates come in their order. @type {{resolve: (message: any) => void, reject: (error: unknown) => void}[]} */
+  /** Answers to updates come in their order. @type {Update[]} */
   #updates = [];
   #socket;
   #listener;
@@ -281,15 +289,10 @@ class Session {
     return seq;
   }
 
-  /**
-   * @param {object} changes
-   * @returns {Promise<any>} `session.updated`
-   */
-  update(changes) {
-    return new Promise((resolve, reject) => {
-      this.#updates.push({ resolve, reject });
-      this.#socket.send(JSON.stringify({ type: "session.update", options: changes }));
-    });
+  /** @param {Update} update */
+  update(update) {
+    this.#updates.push(update);
+    this.#socket.send(JSON.stringify({ type: "session.update", options: update.changes }));
   }
 
   /** Have what was sent answered, then end. */
@@ -324,9 +327,7 @@ class Session {
       case "frames":
         return this.#settle(message.from, message.to, message.outcome, message);
       case "session.updated":
-        this.#credit = message.max_in_flight;
-        if (message.by !== "service") this.#updates.shift()?.resolve(message);
-        return this.#listener.updated(message);
+        return this.#updated(message);
       case "session.closed":
         this.#totals = message.totals;
         return;
@@ -366,6 +367,14 @@ class Session {
     if (this.#open.size === 0 && !this.#closing) clearTimeout(this.#timer);
   }
 
+  /** @param {any} message */
+  #updated(message) {
+    this.#credit = message.max_in_flight;
+    const update = message.by === "service" ? undefined : this.#updates.shift();
+    this.#listener.updated(message, update?.changes ?? {});
+    update?.resolve(message);
+  }
+
   /** @param {any} message why the session ends, or why a text message changes nothing */
   #refuse({ code, message, retryable, retry_after_ms: retryAfterMs, close_code: closeCode }) {
     const error = new TimeConvError(code, message, { retryable, retryAfterMs, closeCode });
@@ -393,11 +402,10 @@ class Session {
     const closed = this.#totals !== null;
     const error = this.#error ?? (closed ? null : broken(this.started, code));
     if (closed || this.#error) this.resumeToken = null;
-    for (const { reject } of this.#updates) reject(error ?? new TimeConvError("closed", "The session was closed"));
     const lost = [...this.#open.values()];
     this.#open.clear();
     for (const frame of lost) this.#listener.settled(frame, "lost", null);
-    this.#listener.ended(error, this.#totals);
+    this.#listener.ended(error, this.#totals, this.#updates);
   }
 }
 
@@ -443,8 +451,8 @@ export class Stream {
   #nextId = 0;
   /** @type {{sent: number, lost: number, outcomes: Record<string, number>}} */
   #counts = { sent: 0, lost: 0, outcomes: {} };
-  /** Changes of options that came while a session was opening. @type {{changes: any, resolve: (message: any) => void, reject: (error: unknown) => void}[]} */
-  #early = [];
+  /** Updates for the next session: none has answered them. @type {Update[]} */
+  #updates = [];
   /** Who waits for credit, or for the end. @type {Set<() => void>} */
   #wakers = new Set();
   #page = new AbortController();
@@ -526,7 +534,7 @@ export class Stream {
    */
   async send(jpeg, about = {}) {
     for (;;) {
-      if (this.#closing || this.#end) throw this.#end?.error ?? new TimeConvError("closed", "The stream was closed");
+      if (this.#closing) throw ended(this.#end?.error);
       const sent = this.trySend(jpeg, about);
       if (sent) return sent;
       await new Promise((/** @type {(value?: unknown) => void} */ wake) => this.#wakers.add(wake));
@@ -536,31 +544,20 @@ export class Stream {
   // Options
 
   /**
-   * Change options for the frames sent from now on, and for sessions to come.
+   * Change options for the frames sent from now on, and for sessions to come. Where there is no session, or its
+   * connection breaks before it answers, the next one is asked, before it gets a frame.
    * @param {import("./timeconv.d.ts").OptionChanges} changes
-   * @returns {Promise<any>} `session.updated`; null where there is no session: the next one begins with them
-   * @throws {TimeConvError} refused: the old ones stay; or the connection broke: the next session begins with them
+   * @returns {Promise<any>} `session.updated`
+   * @throws {TimeConvError} refused, and the old ones stay; or the stream has come to its end
    */
   async update(changes) {
     if ("timestamps" in changes) throw new TypeError("timestamps cannot be changed in a stream");
-    const before = this.#options;
-    this.#options = { ...before, ...changes };
-    try {
-      return await this.#change(changes);
-    } catch (error) {
-      if (error instanceof TimeConvError && error.code !== "connection_lost" && error.code !== "closed") {
-        const kept = Object.keys(changes).map((name) => [name, /** @type {any} */ (before)[name]]);
-        this.#options = { ...this.#options, ...Object.fromEntries(kept) };
-      }
-      throw error;
-    }
-  }
-
-  /** @param {import("./timeconv.d.ts").OptionChanges} changes */
-  #change(changes) {
-    if (!this.#current) return null;
-    if (this.#current.started) return this.#current.update(changes);
-    return new Promise((resolve, reject) => this.#early.push({ changes, resolve, reject }));
+    if (this.#closing) throw ended(this.#end?.error);
+    return new Promise((resolve, reject) => {
+      const update = { changes, resolve, reject };
+      if (this.#current?.started) this.#current.update(update);
+      else this.#updates.push(update);
+    });
   }
 
   /**
@@ -673,7 +670,7 @@ export class Stream {
     this.#closing = true;
     this.#page.abort();
     this.#end = { totals: this.#totals, error };
-    for (const { resolve } of this.#early.splice(0)) resolve(null);
+    for (const { reject } of this.#updates.splice(0)) reject(ended(error));
     this.#goTo("closed", { error });
     this.#emit({ type: "closed", ...this.#end });
     for (const queue of this.#queues) queue.end(error);
@@ -711,26 +708,29 @@ export class Stream {
     const silenceMs = this.#settings.silenceMs ?? SILENCE_MS[this.#options.freshness ?? "latest"];
     const Socket = this.#settings.WebSocket ?? globalThis.WebSocket;
     if (!Socket) throw new TimeConvError("no_websocket", "This JavaScript has no WebSocket; pass one in");
-    for (const { resolve } of this.#early.splice(0)) resolve(null);
     const session = new Session(Socket, streamUrl(this.#base, this.#options), offered, silenceMs, {
       started: (message) => {
         this.#started = message;
         this.#resumeToken = message.resume_token;
         // Before anybody sends a frame: it is meant for the options as they are now.
-        for (const { changes, resolve, reject } of this.#early.splice(0)) session.update(changes).then(resolve, reject);
+        for (const update of this.#updates.splice(0)) session.update(update);
         this.#goTo("open");
         this.#emit({ type: "started", message });
         this.#wake();
       },
       settled: (frame, outcome, message) => this.#settle(session, frame, outcome, message),
-      updated: (message) => {
+      updated: (message, changes) => {
+        this.#options = { ...this.#options, ...changes };
         const { options, labels, crop } = message;
         this.#started = { ...this.#started, options, ...(labels && { labels }), ...(crop && { crop }) };
         this.#emit({ type: "updated", message });
         this.#wake();
       },
       goaway: (message) => this.#emit({ type: "goaway", message }),
-      ended: (error, totals) => this.#ended(session, error, totals),
+      ended: (error, totals, updates) => {
+        this.#updates.unshift(...updates);
+        this.#ended(session, error, totals);
+      },
     });
     this.#sessions.add(session);
     this.#current = session;
@@ -1335,7 +1335,7 @@ export class FaceSender {
     this.#setRegion("detect");
   }
 
-  /** What is sent next is so; the answer is of no interest, and where the connection broke the next begins with it. */
+  /** What is sent next is so, in this session or the next; the answer is of no interest. */
   #setRegion(/** @type {"detect" | "whole"} */ region) {
     this.#stream.update({ region }).catch(() => {});
   }
