@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class CuttingProxy:
-    """Stands before the server at ``port`` of this machine; ``url`` is its own address."""
+    """Stands before the server at ``port`` of this machine, at ``url``; cuts off who connects while it ``refuses``."""
 
     port: int
     loop: asyncio.AbstractEventLoop
     url: str = ""
+    refuses: bool = False
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def cut(self) -> None:
@@ -25,6 +26,9 @@ class CuttingProxy:
             writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses:
+            writer.transport.abort()
+            return
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
         ends = {writer, far_writer}
         self._writers |= ends

@@ -5,7 +5,10 @@ import { Tally } from "./tally.js";
 import { JpegEncoder, connect } from "./timeconv.js";
 import { View } from "./view.js";
 
-/** What a frame's answer needs of it; `takenMs` is a time of `performance.now()`. @typedef {{width: number, height: number, takenMs: number}} SeenFrame */
+/**
+ * What a frame's answer needs of it; `takenMs` is a time of `performance.now()`.
+ * @typedef {{width: number, height: number, takenMs: number}} SeenFrame
+ */
 
 /** A box that got no successor for so long is not where the face is. */
 const BOX_MS = 1_000;
@@ -40,7 +43,10 @@ let opening = 0;
 let encoding = false;
 /** The stream that frames go to, while there is a source. @type {import("./timeconv.js").Stream | null} */
 let stream = null;
-/** Those that are not at their end, with such as only wait for their last answers. @type {Set<import("./timeconv.js").Stream>} */
+/**
+ * Those that are not at their end: one that is left still gets its last answers.
+ * @type {Set<import("./timeconv.js").Stream>}
+ */
 const streams = new Set();
 /** Lives in this page alone: neither in its address nor in any storage. */
 let key = "";
@@ -253,6 +259,7 @@ function setLink(name) {
 /** @param {import("./timeconv.js").SessionStarted} message */
 function onStarted(message) {
   tally.sessions += 1;
+  if (message.resumed) tally.resumed += 1;
   view.setLabels(message.labels);
   showService(message);
   changed();
@@ -352,6 +359,7 @@ function snapshot() {
     link,
     source: source?.kind ?? null,
     sessions: tally.sessions,
+    resumed: tally.resumed,
     sent: tally.sent,
     inFlight: inFlight(),
     lost: tally.lost,

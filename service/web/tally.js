@@ -48,6 +48,8 @@ export class Tally {
   /** Frames whose session ended before their outcome came. */
   lost = 0;
   sessions = 0;
+  /** Of these, how many went on with the one before. */
+  resumed = 0;
   /** @type {Record<string, number>} */
   outcomes = {};
   serverMs = new Recent();

@@ -23,6 +23,7 @@ from service.settings import Settings
 from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, chromium, needs_chromium
 from tests.client.fake_server import started
 from tests.conftest import LiveServer, serving
+from tests.cutting_proxy import cutting_proxy
 
 WEB = Path(str(files("service"))) / "web"
 PARTS = sorted(WEB.iterdir())
@@ -184,6 +185,26 @@ class TestInABrowser:
                 assert page.text("status").startswith("The server is away.")
                 with serving(Settings(port=urlsplit(server.url).port, drain_ms=100)):
                     page.when(f"s.link === 'open' && s.outcomes.prediction > {away['outcomes']['prediction']}")
+
+    def test_a_broken_connection_is_gone_on_with(self, browser: Browser, live_server: LiveServer) -> None:
+        """While the connection is broken the page says so and shows no result; then the same session goes on."""
+        with (
+            cutting_proxy(urlsplit(live_server.url).port or 0) as proxy,
+            browser.page(proxy.url + "/") as page,
+        ):
+            page.press("toggle")
+            page.when("s.outcomes.prediction >= 2")
+            proxy.refuses = True
+            proxy.cut()
+            page.when("s.link === 'away'")
+            page.says("status", "The server is away. Trying again in ")
+            page.says("word", "\N{EN DASH}")
+            bars = page.run("[...document.querySelectorAll('.fill')].map(bar => bar.style.transform)")
+            assert bars == ["scaleX(0)"] * 7
+            proxy.refuses = False
+            again = page.when("s.resumed === 1 && s.link === 'open'")
+            assert again["sent"] == accounted(again)
+            assert page.when(f"s.outcomes.prediction > {again['outcomes']['prediction']}")["sessions"] == 2
 
     def test_a_key_is_asked_for(self, browser: Browser) -> None:
         """Where the service has keys the page asks for one, says if it is wrong, and keeps it to itself."""
