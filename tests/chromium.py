@@ -174,7 +174,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
             address = next(filter(None, listening))[1]
             # A full pipe would stop the browser; the thread ends with it.
             threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
-            with connect(address, max_size=None, proxy=None) as connection:
+            with connect(address, max_size=None, proxy=None, ping_interval=None) as connection:
                 yield Browser(connection)
         finally:
             process.terminate()

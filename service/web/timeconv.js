@@ -442,6 +442,8 @@ export class Stream {
   #timer;
   #paused = false;
   #closing = false;
+  /** Why no other try can help. @type {TimeConvError | null} */
+  #problem = null;
   /** @type {{totals: any, error: TimeConvError | null} | null} */
   #end = null;
   /** @type {any} */
@@ -567,7 +569,7 @@ export class Stream {
    * @throws {TimeConvError}
    */
   look(jpeg) {
-    return this.#door.look(jpeg, this.#started ? `${this.#started.model}@${this.#started.version}` : this.#options.model ?? "");
+    return this.#door.look(jpeg, (this.#started?.options ?? this.#options).model ?? "");
   }
 
   // Events
@@ -664,10 +666,10 @@ export class Stream {
     return this.#end.totals;
   }
 
-  /** The stream is at its end once all its sessions are. @param {TimeConvError | null} [error] */
-  #finish(error = null) {
+  /** The stream is at its end once all its sessions are. */
+  #finish() {
     if (this.#end || this.#sessions.size) return;
-    this.#closing = true;
+    const error = this.#problem;
     this.#page.abort();
     this.#end = { totals: this.#totals, error };
     for (const { reject } of this.#updates.splice(0)) reject(ended(error));
@@ -765,7 +767,8 @@ export class Stream {
   #ended(session, error, totals) {
     this.#sessions.delete(session);
     this.#totals = totals;
-    this.#emit({ type: "ended", totals, error });
+    // One that was left before it began has ended as it should.
+    this.#emit({ type: "ended", totals, error: session === this.#current || session.started ? error : null });
     if (session === this.#current) {
       this.#current = null;
       // One that never started has not used up the token it showed.
@@ -785,7 +788,8 @@ export class Stream {
     const helps = !error || error.retryable || NEW_SESSION_HELPS.has(error.code);
     if (!helps || this.#attempt >= this.#retry.attempts) {
       this.#closing = true;
-      return this.#finish(error);
+      this.#problem = error;
+      return this.#finish();
     }
     // Without a network only what runs on this machine can be there: now and then is enough until `online`.
     const isOffline = globalThis.navigator?.onLine === false;
