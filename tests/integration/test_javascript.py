@@ -410,6 +410,32 @@ class TestByAScript:
             )
         assert told == {"lost": [0, 1], "frames": 0, "ended": 1, "summed": True}
 
+    def test_an_older_session_is_waited_for(self, browser: Browser, live_server: LiveServer) -> None:
+        """Where no other try can help, a session that still gets its last answers is left to; then comes the reason."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                await opened(1);
+                socket.say({STARTED});
+                const older = socket;
+                stream.trySend(jpegs[0]);
+                stream.pause();
+                stream.unpause();
+                await opened(2);
+                const about = {{message: "", retryable: false, retry_after_ms: null, close_code: 1008}};
+                socket.say({{type: "error", code: "unknown_model", ...about}});
+                socket.end(1008);
+                const early = seen.of("closed").length;
+                older.say({{type: "frame", seq: 0, outcome: "no_face", age_ms: 1, detail: {{}}}});
+                older.say({{type: "session.closed", totals: {{received: 1, outcomes: {{no_face: 1}}}}}});
+                older.end(1000);
+                const [{{late}}] = seen.of("frame"), [{{error}}] = seen.of("closed");
+                return {{early, late, code: error.code, summed: summed(stream.counts)}};""",
+            )
+        assert told == {"early": 0, "late": True, "code": "unknown_model", "summed": True}
+
     def test_without_a_network_it_waits_for_one(self, browser: Browser, live_server: LiveServer) -> None:
         """Offline it does not hammer; the moment there is a network it tries."""
         with opened(browser, live_server.url) as page:
