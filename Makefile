@@ -17,7 +17,7 @@ UV := $(BIN)/uv
 AUDIT := build/audit
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench load soak ops-test fuzz openapi sbom audit models dashboards lock wheel \
+.PHONY: help serve test lint train train-smoke bench load soak ops-test javascript face-region fuzz openapi sbom audit models dashboards lock wheel \
     clean
 
 help: ## this list
@@ -79,6 +79,13 @@ OPS ?=
 ops-test: $(VENV)/test.done ## dashboards, rules and alerts against a real prometheus, a load and faults, in build/ops; OPS=--help
 	$(BIN)/python -m loadtest.ops $(OPS)
 
+javascript: build/javascript/done ## TypeScript, and a WebSocket for Node, for the tests of timeconv.js; needs npm
+
+# Clips of faces; the figures of docs/javascript.md are of such.
+CLIPS ?=
+face-region: $(VENV)/test.done ## what sending the face alone saves, in bytes and CPU, and how the emotions agree; CLIPS="a.mpg b.mp4"
+	$(BIN)/python -m tests.face_region $(CLIPS)
+
 FUZZ ?=
 fuzz: $(VENV)/test.done ## 240,000 inputs for every parser that strangers reach; FUZZ="--inputs 1000000 decoder", FUZZ=--help
 	$(BIN)/python -m tests.fuzz $(FUZZ)
@@ -135,6 +142,12 @@ $(VENV)/test.done: $(VENV)/serve.done requirements/test.txt
 
 $(VENV)/benchmark.done: $(VENV)/test.done requirements/benchmark.txt
 	$(INSTALL) requirements/benchmark.txt
+	@touch $@
+
+build/javascript/done: tests/web/package.json tests/web/package-lock.json
+	@mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --silent --no-audit --no-fund
 	@touch $@
 
 $(AUDIT)/audit.done: $(VENV)/uv.done requirements/audit.txt

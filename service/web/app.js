@@ -1,12 +1,14 @@
 /** The page: takes pictures from the source, sends as many as the server takes, shows what it answers. */
 
-import { Access } from "./access.js";
-import { JpegEncoder, stamped } from "./frames.js";
-import { Link } from "./link.js";
 import { SourceError, eachFrame, openCamera, openFile } from "./sources.js";
-import { streamUrl } from "./stream.js";
 import { Tally } from "./tally.js";
+import { JpegEncoder, connect } from "./timeconv.js";
 import { View } from "./view.js";
+
+/**
+ * What a frame's answer needs of it; `takenMs` is a time of `performance.now()`.
+ * @typedef {{width: number, height: number, takenMs: number}} SeenFrame
+ */
 
 /** A box that got no successor for so long is not where the face is. */
 const BOX_MS = 1_000;
@@ -29,7 +31,6 @@ const OUTCOMES = {
 const view = new View();
 const tally = new Tally();
 const encoder = new JpegEncoder();
-const access = new Access();
 
 /** @type {"camera" | "file"} */
 let kind = "camera";
@@ -40,8 +41,22 @@ let source = null;
 /** Which opening of a source is the newest: the answer of an older one comes too late. */
 let opening = 0;
 let encoding = false;
-/** @type {import("./link.js").LinkState} */
-let linkState = { name: "closed" };
+/** The stream that frames go to, while there is a source. @type {import("./timeconv.js").Stream | null} */
+let stream = null;
+/**
+ * Those that are not at their end: one that is left still gets its last answers.
+ * @type {Set<import("./timeconv.js").Stream>}
+ */
+const streams = new Set();
+/** Lives in this page alone: neither in its address nor in any storage. */
+let key = "";
+/**
+ * How it is with the server. `away`, `busy`: another try comes. `locked`: a key is needed. `refused`: another try would
+ * not help. `paused`: the tab is hidden.
+ * @typedef {"closed" | "connecting" | "open" | "away" | "busy" | "paused" | "locked" | "refused"} LinkName
+ */
+/** @type {LinkName} */
+let link = "closed";
 /** @type {any} */
 let lastPrediction = null;
 /** @type {any} */
@@ -51,26 +66,11 @@ let waiting = [];
 /** @type {number | undefined} */
 let boxTimer;
 
-const link = new Link(streamUrl({ freshness: "latest", timestamps: 1 }), access, {
-  state: onLinkState,
-  started: onStarted,
-  outcome: onOutcome,
-  closed: (_session, totals) => {
-    lastTotals = totals;
-    changed();
-  },
-  ended: (_session, { lost }) => {
-    tally.lost += lost;
-    changed();
-  },
-});
-
 // Source
 
-/** Whether pictures come and somebody sees them. A hidden tab gets none, and the server need not wait. */
+/** Whether pictures come. */
 function isActive() {
-  const plays = source?.kind === "camera" || (source?.kind === "file" && !view.video.paused && !view.video.ended);
-  return plays && !document.hidden;
+  return source?.kind === "camera" || (source?.kind === "file" && !view.video.paused && !view.video.ended);
 }
 
 async function start() {
@@ -146,15 +146,15 @@ function chooseFile(chosenFile) {
   openSource();
 }
 
-/** Bring link and page in step with the source. */
+/** Bring stream and page in step with the source. */
 function follow() {
   const active = isActive();
   view.setSource(kind, kind === "file" && file ? file.name : null, active);
   if (active) {
-    link.open();
+    open();
     return;
   }
-  link.close();
+  leave();
   clearReading("–");
   if (source) view.setStatus(view.video.ended ? "The video is at its end." : "Paused.");
 }
@@ -163,81 +163,120 @@ function follow() {
 
 /** @param {import("./sources.js").ShownFrame} shown */
 async function onFrame(shown) {
-  const session = link.free;
-  if (!session || encoding || !source || !isActive()) return;
-  const capturedMs = source.stampMs(shown);
+  const to = stream;
+  if (!to?.free || encoding || !source || !isActive()) return;
+  const capturedUs = source.stampMs(shown) * 1000;
   encoding = true;
   try {
     const picture = await encoder.encode(view.video);
     if (!picture) return;
     const { jpeg, width, height } = picture;
-    if (session.send(stamped(jpeg, capturedMs), { width, height, takenMs: shown.takenMs })) tally.sent += 1;
+    if (to.trySend(jpeg, { capturedUs, data: { width, height, takenMs: shown.takenMs } })) tally.sent += 1;
   } finally {
     encoding = false;
   }
   changed();
 }
 
+// The stream
+
+/** Have a stream. */
+function open() {
+  if (stream) return;
+  const mine = connect(document.baseURI, { key: () => key });
+  stream = mine;
+  streams.add(mine);
+  mine.on("state", (event) => stream === mine && onState(event));
+  mine.on("started", ({ message }) => onStarted(message));
+  mine.on("prediction", onOutcome);
+  mine.on("frame", onOutcome);
+  mine.on("lost", () => (tally.lost += 1));
+  mine.on("ended", ({ totals }) => {
+    lastTotals = totals;
+    changed();
+  });
+  mine.on("closed", ({ error }) => {
+    streams.delete(mine);
+    if (stream === mine && error) giveUp(error);
+    changed();
+  });
+}
+
+/** Have none; frames on their way are still answered and counted. */
+function leave() {
+  const left = stream;
+  stream = null;
+  left?.close();
+  setLink("closed");
+}
+
+/** @param {import("./timeconv.js").TimeConvError} error */
+function giveUp(error) {
+  stream = null;
+  if (error.code !== "unauthorized") {
+    view.setStatus(`The server refused: ${error.message}`, { problem: true });
+    return setLink("refused");
+  }
+  view.setStatus(key ? "The server does not know this key." : "The server asks for an API key.", { problem: true });
+  setLink("locked");
+}
+
 // Answers in
 
-/** @param {import("./link.js").LinkState} state */
-function onLinkState(state) {
-  const isRetry = linkState.name === "away" || linkState.name === "busy";
-  linkState = state;
-  const inSeconds = `${Math.max(1, Math.round((state.retryMs ?? 0) / 1000))} s`;
-  switch (state.name) {
+/** @param {import("./timeconv.js").StateEvent} event */
+function onState({ state, error, retryInMs }) {
+  const inSeconds = `${Math.max(1, Math.round((retryInMs ?? 0) / 1000))} s`;
+  switch (state) {
     case "connecting":
-      if (!isRetry) view.setStatus("Connecting to the server.");
-      break;
+      if (link !== "away" && link !== "busy") view.setStatus("Connecting to the server.");
+      return setLink("connecting");
     case "open":
       view.setStatus("Connected. Waiting for the first picture.");
-      break;
-    case "away":
-      view.setStatus(`The server is away. Trying again in ${inSeconds}.`, { problem: true });
-      break;
-    case "busy":
-      view.setStatus(`${state.message}. Trying again in ${inSeconds}.`, { problem: true });
-      break;
-    case "locked":
-      view.setStatus(access.hasKey ? "The server does not know this key." : "The server asks for an API key.", { problem: true });
-      break;
-    case "refused":
-      view.setStatus(`The server refused: ${state.message}`, { problem: true });
-      break;
+      return setLink("open");
+    case "waiting":
+    case "offline": {
+      // No error: the server goes away in order.
+      const isAway = !error || error.code === "unreachable" || error.code === "connection_lost";
+      const what = isAway ? "The server is away" : error.message;
+      view.setStatus(`${what}. Trying again in ${inSeconds}.`, { problem: true });
+      return setLink(isAway ? "away" : "busy");
+    }
+    case "paused":
+      view.setStatus("Paused.");
+      return setLink("paused");
   }
-  view.askForKey(state.name === "locked");
-  if (state.name !== "open") clearReading("–");
+}
+
+/** @param {LinkName} name */
+function setLink(name) {
+  link = name;
+  view.askForKey(name === "locked");
+  // A result that is not of now must not be taken for one.
+  if (name !== "open") clearReading("–");
   changed();
 }
 
-/**
- * @param {import("./stream.js").Session} _session
- * @param {any} message
- */
-function onStarted(_session, message) {
+/** @param {import("./timeconv.js").SessionStarted} message */
+function onStarted(message) {
   tally.sessions += 1;
+  if (message.resumed) tally.resumed += 1;
   view.setLabels(message.labels);
   showService(message);
   changed();
 }
 
-/**
- * @param {import("./stream.js").Session} session
- * @param {string} outcome
- * @param {any} message
- * @param {import("./stream.js").SentFrame} frame
- */
-function onOutcome(session, outcome, message, frame) {
+/** @param {import("./timeconv.js").PredictionEvent | import("./timeconv.js").FrameEvent} event */
+function onOutcome({ outcome, message, frame, late }) {
   tally.settle(outcome, message, frame);
   // The last answers of a session that is being closed count, but they are not of what is seen now.
-  if (link.isCurrent(session)) show(outcome, message, frame);
+  if (stream && !late) show(outcome, message, frame.data);
   changed();
 }
 
 /**
  * @param {string} outcome
  * @param {any} message
- * @param {import("./stream.js").SentFrame} frame
+ * @param {SeenFrame} frame
  */
 function show(outcome, message, frame) {
   switch (outcome) {
@@ -261,7 +300,7 @@ function show(outcome, message, frame) {
 
 /**
  * @param {any} face
- * @param {import("./stream.js").SentFrame} frame
+ * @param {SeenFrame} frame
  */
 function showPrediction(face, frame) {
   showBox(face.box, frame);
@@ -272,7 +311,7 @@ function showPrediction(face, frame) {
 
 /**
  * @param {number[] | undefined} box
- * @param {import("./stream.js").SentFrame} frame
+ * @param {SeenFrame} frame
  */
 function showBox(box, { width, height }) {
   clearTimeout(boxTimer);
@@ -317,11 +356,12 @@ async function showService(started) {
 /** Sent = sum of outcomes + in flight + lost. */
 function snapshot() {
   return {
-    link: linkState.name,
+    link,
     source: source?.kind ?? null,
     sessions: tally.sessions,
+    resumed: tally.resumed,
     sent: tally.sent,
-    inFlight: link.inFlight,
+    inFlight: inFlight(),
     lost: tally.lost,
     outcomes: { ...tally.outcomes },
     prediction: lastPrediction,
@@ -329,12 +369,16 @@ function snapshot() {
   };
 }
 
+function inFlight() {
+  return [...streams].reduce((sum, { inFlight }) => sum + inFlight, 0);
+}
+
 /** @returns {string} */
 function countsInWords() {
   const told = Object.entries(OUTCOMES).filter(([outcome]) => tally.outcomes[outcome]);
   const parts = told.map(([outcome, words]) => `${tally.outcomes[outcome]} ${words}`);
   if (tally.lost) parts.push(`${tally.lost} lost with the connection`);
-  if (link.inFlight) parts.push(`${link.inFlight} on the way`);
+  if (inFlight()) parts.push(`${inFlight()} on the way`);
   return tally.sent ? `${tally.sent} sent: ${parts.join(", ")}.` : "None yet.";
 }
 
@@ -354,8 +398,8 @@ view.controls.addEventListener("submit", (event) => {
 });
 view.entry.addEventListener("submit", (event) => {
   event.preventDefault();
-  access.useKey(view.takeKey());
-  link.retryNow();
+  key = view.takeKey();
+  follow();
 });
 view.controls.addEventListener("change", ({ target }) => {
   if (target instanceof HTMLInputElement && target.type === "radio") choose(target.value === "file" ? "file" : "camera");
@@ -368,10 +412,6 @@ view.file.addEventListener("change", () => {
 });
 for (const event of ["play", "pause", "ended"]) view.video.addEventListener(event, follow);
 view.video.addEventListener("resize", () => view.fitStage());
-document.addEventListener("visibilitychange", follow);
-// A page that is kept for the way back comes to life again with `pageshow`.
-addEventListener("pagehide", () => link.close());
-addEventListener("pageshow", follow);
 
 addEventListener("dragover", (event) => {
   event.preventDefault();

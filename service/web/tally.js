@@ -48,6 +48,8 @@ export class Tally {
   /** Frames whose session ended before their outcome came. */
   lost = 0;
   sessions = 0;
+  /** Of these, how many went on with the one before. */
+  resumed = 0;
   /** @type {Record<string, number>} */
   outcomes = {};
   serverMs = new Recent();
@@ -57,7 +59,7 @@ export class Tally {
   /**
    * @param {string} outcome
    * @param {any} message
-   * @param {import("./stream.js").SentFrame} frame
+   * @param {import("./timeconv.js").SentFrame} frame
    */
   settle(outcome, message, frame) {
     const nowMs = performance.now();
@@ -65,7 +67,7 @@ export class Tally {
     this.roundTripMs.add(nowMs - frame.sentMs, nowMs);
     if (outcome !== "prediction") return;
     this.serverMs.add(message.timing_ms.total, nowMs);
-    this.ageMs.add(nowMs - frame.takenMs, nowMs);
+    this.ageMs.add(nowMs - frame.data.takenMs, nowMs);
   }
 
   /** Figures of the last two seconds; null where there was nothing. */

@@ -1,0 +1,649 @@
+"""timeconv.js: the module for browsers and Node, in a real browser against a real server."""
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from websockets.sync.client import connect
+
+from loadtest.clips import encoded, moving_face
+from service import protocol
+from service.settings import Settings
+from service.vision.boxes import Box
+from service.vision.crop import CropGeometry, crop_face, crop_whole
+from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, Page, chromium, needs_chromium
+from tests.client.fake_server import started
+from tests.conftest import LiveServer, serving
+from tests.cutting_proxy import cutting_proxy
+
+pytestmark = needs_chromium
+
+# `watch` keeps a stream's events; `until` waits for the moment at which a condition on them holds. `feed` sends frame
+# after frame, each as soon as there is credit.
+HELPERS = """(async () => {
+    window.timeconvjs = await import("/page/timeconv.js");
+    window.watch = (stream) => {
+        const events = [], waiting = new Set();
+        stream.on("*", (event) => {
+            events.push(event);
+            for (const look of waiting) look();
+        });
+        const of = (type) => events.filter((event) => event.type === type);
+        const until = (condition) => new Promise((resolve) => {
+            const look = () => condition(of, stream) && (waiting.delete(look), resolve());
+            waiting.add(look);
+            look();
+        });
+        return {events, of, until};
+    };
+    window.feed = async (stream) => {
+        try {
+            for (let i = 0; ; i += 1) await stream.send(jpegs[i % jpegs.length], {data: i});
+        } catch (error) {
+            if (!(error instanceof timeconvjs.TimeConvError)) throw error;
+        }
+    };
+    window.summed = ({sent, lost, inFlight, outcomes}) =>
+        sent === lost + inFlight + Object.values(outcomes).reduce((sum, count) => sum + count, 0);
+})()"""
+
+STARTED = protocol.encode(started(max_in_flight=2)).decode()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium whose camera shows a smiling face that moves."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as running:
+        yield running
+
+
+@contextmanager
+def opened(browser: Browser, url: str) -> Iterator[Page]:
+    """A tab that has the module and pictures of a face."""
+    clip = encoded(islice(moving_face(100), 20))
+    with browser.page(url + "/") as page:
+        pictures = json.dumps([b64encode(jpeg).decode() for jpeg in [*clip, *clip[-2:0:-1]]])
+        page.run(f"void (window.jpegs = {pictures}.map((text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))))")
+        page.run(HELPERS)
+        yield page
+
+
+def talk(page: Page, body: str) -> Any:
+    """What the body of an async function returns."""
+    return page.run(f"(async () => {{ const {{connect, TimeConvError}} = timeconvjs; {body} }})()")
+
+
+class TestAgainstTheServer:
+    def test_every_frame_has_its_outcome(self, browser: Browser, live_server: LiveServer) -> None:
+        """Predictions come in the order of the frames; the totals of the server are the counts of the client."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const stream = connect(location.href, {options: {freshness: "every"}});
+                const predicted = [], seen = [];
+                (async () => {
+                    for (let i = 0; i < 12; i += 1) await stream.send(jpegs[i], {data: i});
+                    stream.close();
+                })();
+                for await (const event of stream) {
+                    seen.push(event.type);
+                    if (event.type === "prediction") predicted.push(event.frame.data);
+                }
+                return {predicted, counts: stream.counts, totals: await stream.close(), last: seen.at(-1),
+                        face: stream.session.labels.length};""",
+            )
+        assert told["predicted"] == list(range(4, 12))
+        outcomes = {"window_filling": 4, "prediction": 8}
+        assert told["counts"] == {"sent": 12, "lost": 0, "inFlight": 0, "outcomes": outcomes}
+        assert told["totals"] == {"received": 12, "outcomes": outcomes}
+        assert (told["last"], told["face"]) == ("closed", 7)
+
+    def test_a_broken_connection_is_gone_on_with(self, browser: Browser, live_server: LiveServer) -> None:
+        """The session is the same after a break, with its options; frames on their way are lost, told once."""
+        with (
+            cutting_proxy(urlsplit(live_server.url).port or 0) as proxy,
+            opened(browser, proxy.url) as page,
+        ):
+            talk(
+                page,
+                """window.stream = connect(location.href, {reconnect: {firstMs: 1}});
+                window.seen = watch(stream);
+                feed(stream);
+                await seen.until((of) => of("prediction").length >= 2);
+                await stream.update({stride: 2});""",
+            )
+            proxy.cut()
+            told = talk(
+                page,
+                """await seen.until((of) => of("started").length === 2);
+                const after = seen.of("prediction").length;
+                await seen.until((of) => of("prediction").length >= after + 2);
+                const totals = await stream.close();
+                return {started: seen.of("started").map(({message}) => message), totals, counts: stream.counts,
+                        states: seen.of("state"), lost: seen.of("lost").map(({frame}) => frame.id),
+                        answered: [...seen.of("prediction"), ...seen.of("frame")].map(({frame}) => frame.id)};""",
+            )
+        first, again = told["started"]
+        assert (again["resumed"], again["session"]) == (True, first["session"])
+        assert again["options"]["stride"] == 2
+        broke = next(state for state in told["states"] if state["state"] == "waiting")
+        assert (broke["error"]["code"], broke["willResume"]) == ("connection_lost", True)
+        assert len(told["lost"]) == told["counts"]["lost"]
+        assert sorted(told["lost"] + told["answered"]) == list(range(told["counts"]["sent"]))
+        # What of the lost ones had come to the server is in its totals, and what came from it as well.
+        received, outcomes = told["totals"]["received"], told["totals"]["outcomes"]
+        assert told["counts"]["sent"] - told["counts"]["lost"] <= received <= told["counts"]["sent"]
+        assert sum(outcomes.values()) == received
+
+    def test_a_server_that_restarts_is_left_in_order_and_found_again(self, browser: Browser) -> None:
+        """It says `goaway`; everything sent is answered; with the next one another session begins."""
+        with ExitStack() as up:
+            server = up.enter_context(serving(Settings(port=0)))
+            with opened(browser, server.url) as page:
+                talk(
+                    page,
+                    """window.stream = connect(location.href, {reconnect: {firstMs: 20, mostMs: 100}});
+                    window.seen = watch(stream);
+                    feed(stream);
+                    await seen.until((of) => of("prediction").length >= 2);""",
+                )
+                up.close()
+                gone = talk(
+                    page,
+                    """await seen.until((of, {state}) => state.error?.code === "unreachable");
+                    return {goaways: seen.of("goaway").length, counts: stream.counts, ended: seen.of("ended")[0],
+                            summed: summed(stream.counts)};""",
+                )
+                with serving(Settings(port=urlsplit(server.url).port)):
+                    again = talk(
+                        page,
+                        """const before = seen.of("prediction").length;
+                        await seen.until((of) => of("prediction").length > before);
+                        await stream.close();
+                        return {sessions: seen.of("started").map(({message}) => message), counts: stream.counts};""",
+                    )
+        assert (gone["goaways"], gone["counts"]["lost"], gone["summed"]) == (1, 0, True)
+        assert gone["ended"]["totals"] == {"received": gone["counts"]["sent"], "outcomes": gone["counts"]["outcomes"]}
+        assert [session["resumed"] for session in again["sessions"]] == [False, False]
+        assert again["counts"]["lost"] == 0
+
+    def test_a_wrong_key_ends_it(self, browser: Browser) -> None:
+        """The stream is at its end with what the server said; a right one is let in; nobody can send to what ended."""
+        key = "tc_" + "k" * 43
+        keys = SecretStr(f"module sha256:{sha256(key.encode()).hexdigest()}")
+        with serving(Settings(port=0, keys=keys, drain_ms=0)) as server, opened(browser, server.url) as page:
+            told = talk(
+                page,
+                f"""const wrong = connect(location.href, {{key: "tc_wrong"}});
+                const problem = await (async () => {{ for await (const event of wrong); }})().catch((error) => error);
+                const sent = await wrong.send(jpegs[0]).catch(({{code}}) => code);
+                const right = connect(location.href, {{key: async () => "{key}"}});
+                const seen = watch(right);
+                await seen.until((of) => of("started").length);
+                const totals = await right.close();
+                return {{problem: {{...problem}}, isOurs: problem instanceof TimeConvError, sent, totals}};""",
+            )
+        problem = told["problem"]
+        assert (problem["code"], problem["status"], problem["retryable"]) == ("unauthorized", 401, False)
+        assert (told["isOurs"], told["sent"], told["totals"]["received"]) == (True, "unauthorized", 0)
+
+    def test_a_full_server_is_tried_again(self, browser: Browser) -> None:
+        """It waits at least as long as it was told, and gets in once there is room."""
+        with serving(Settings(port=0, max_sessions=1, drain_ms=0)) as server, opened(browser, server.url) as page:
+            with connect(server.ws) as other:
+                assert "session.started" in other.recv(DEADLINE_S)
+                waits = talk(
+                    page,
+                    """window.stream = connect(location.href);
+                    window.seen = watch(stream);
+                    await seen.until((of, {state}) => state.state === "waiting");
+                    return {...stream.state, error: {...stream.state.error}};""",
+                )
+            # The server frees the place when it sees that the other has gone, which a refusal more may come before.
+            state = talk(
+                page,
+                """stream.on("state", ({state}) => state === "waiting" && queueMicrotask(() => stream.reconnect()));
+                stream.reconnect();
+                await seen.until((of) => of("started").length);
+                await stream.close();
+                return stream.state.state;""",
+            )
+        error = waits["error"]
+        assert (error["code"], error["status"], error["retryable"]) == ("at_capacity", 503, True)
+        assert waits["retryInMs"] >= error["retryAfterMs"] > 0
+        assert state == "closed"
+
+    def test_options_change_or_stay_whole(self, browser: Browser, live_server: LiveServer) -> None:
+        """A good update is answered, an early one too; a bad one gets an error by code, and the old options stay."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const stream = connect(location.href);
+                const early = stream.update({max_age_ms: 900});
+                const seen = watch(stream);
+                await seen.until((of) => of("started").length);
+                const good = await stream.update({stride: 3});
+                const bad = await stream.update({stride: 9}).catch((error) => error);
+                await stream.close();
+                return {early: await early, good, bad: {...bad}, options: stream.options,
+                        begun: seen.of("started")[0].message.options};""",
+            )
+        assert told["early"]["options"] == {**told["begun"], "max_age_ms": 900}
+        assert (told["good"]["options"]["stride"], told["good"]["by"]) == (3, "client")
+        assert (told["bad"]["code"], told["bad"]["retryable"]) == ("bad_option", False)
+        assert told["options"] == {"timestamps": True, "max_age_ms": 900, "stride": 3}
+
+    def test_bad_options_end_it(self, browser: Browser, live_server: LiveServer) -> None:
+        """What the server refuses after the upgrade is told, and not tried again."""
+        with opened(browser, live_server.url) as page:
+            error = talk(
+                page,
+                """const stream = connect(location.href, {options: {model: "nobody"}});
+                return (async () => { for await (const event of stream); })().catch((error) => ({...error}));""",
+            )
+        assert (error["code"], error["closeCode"]) == ("unknown_model", 1008)
+
+    def test_a_hidden_page_has_no_session(self, browser: Browser, live_server: LiveServer) -> None:
+        """Its session ends in order, and another one begins when it is seen again."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const stream = connect(location.href), seen = watch(stream);
+                const hide = (hidden) => {
+                    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+                    document.dispatchEvent(new Event("visibilitychange"));
+                };
+                await seen.until((of) => of("started").length === 1);
+                hide(true);
+                await seen.until((of) => of("ended").length === 1);
+                const paused = stream.state.state;
+                const sent = stream.trySend(jpegs[0]);
+                hide(false);
+                await seen.until((of) => of("started").length === 2);
+                await stream.close();
+                return {paused, sent, ended: seen.of("ended").map(({totals}) => totals.received)};""",
+            )
+        assert told == {"paused": "paused", "sent": None, "ended": [0, 0]}
+
+
+class TestByAScript:
+    """What a server says is the test's: `socket` is the newest, and answers nothing by itself."""
+
+    def test_credit_is_never_exceeded(self, browser: Browser, live_server: LiveServer) -> None:
+        """Without credit a frame is dropped; a range of outcomes gives back that of each; an update may change it."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                const burst = (n) => [...Array(n)].map(() => stream.trySend(jpegs[0]) !== null);
+                await opened(1);
+                const early = burst(1);
+                socket.say({STARTED});
+                const first = burst(4);
+                socket.say({{type: "frames", from: 0, to: 1, outcome: "superseded"}});
+                const second = burst(3);
+                socket.say({{type: "session.updated", options: {{}}, from_seq: 4, max_in_flight: 4, by: "service"}});
+                const third = burst(3);
+                const waiting = stream.send(jpegs[0]);
+                socket.say({{type: "frame", seq: 2, outcome: "no_face", age_ms: 1, detail: {{}}}});
+                return {{early, first, second, third, waited: (await waiting).seq, sent: socket.sent.length,
+                         outcomes: seen.of("frame").map(({{outcome}}) => outcome), summed: summed(stream.counts)}};""",
+            )
+        assert told == {
+            "early": [False],
+            "first": [True, True, False, False],
+            "second": [True, True, False],
+            "third": [True, True, False],
+            "waited": 6,
+            "sent": 7,
+            "outcomes": ["superseded", "superseded", "no_face"],
+            "summed": True,
+        }
+
+    def test_what_is_not_taken_stops_the_sender(self, browser: Browser, live_server: LiveServer) -> None:
+        """Events that an iterator leaves lying are bounded: with 256 of them no frame is sent until one is taken."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), iterator = stream[Symbol.asyncIterator]();
+                await opened(1);
+                socket.say({STARTED});
+                let sent = 0;
+                while (stream.trySend(jpegs[0])) {{
+                    socket.say({{type: "frame", seq: sent, outcome: "no_face", age_ms: 1, detail: {{}}}});
+                    sent += 1;
+                }}
+                await iterator.next();
+                const again = stream.trySend(jpegs[0]) !== null;
+                await iterator.return();
+                return {{sent, again, after: stream.free}};""",
+            )
+        # `connecting`, `open` and `started` are events as well.
+        assert told == {"sent": 256 - 3, "again": True, "after": True}
+
+    def test_a_token_is_shown_only_where_it_helps(self, browser: Browser, live_server: LiveServer) -> None:
+        """After a break the session's token is offered, until it is used; after an error that ends the session not."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href, {{reconnect: {{firstMs: 1, mostMs: 1}}}}), offers = [];
+                const offer = async (n) => {{
+                    await opened(n);
+                    offers.push(socket.subprotocols.filter((name) => name.startsWith("timeconv.resume.")));
+                }};
+                const start = (token) => socket.say({{...{STARTED}, resume_token: token}});
+                await offer(1);
+                start("one");
+                socket.end(1006);
+                await offer(2);
+                socket.end(1006);
+                await offer(3);
+                start("two");
+                const fail = (code) => {{
+                    const about = {{message: "", retryable: false, retry_after_ms: null, close_code: 1008}};
+                    socket.say({{type: "error", code, ...about}});
+                    socket.end(1008);
+                }};
+                fail("slow_reader");
+                await offer(4);
+                start("three");
+                fail("resumed_elsewhere");
+                return {{offers, state: stream.state.state, code: stream.state.error.code}};""",
+            )
+        assert told["offers"] == [[], ["timeconv.resume.one"], ["timeconv.resume.one"], []]
+        assert (told["state"], told["code"]) == ("closed", "resumed_elsewhere")
+
+    def test_an_update_is_answered_in_the_end(self, browser: Browser, live_server: LiveServer) -> None:
+        """One whose connection broke is asked again of the next session, before it gets a frame."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href, {{reconnect: {{firstMs: 1}}}});
+                stream.on("started", () => stream.trySend(jpegs[0]));
+                await opened(1);
+                socket.say({STARTED});
+                const updated = stream.update({{stride: 2}});
+                socket.end(1006);
+                await opened(2);
+                const url = socket.url;
+                socket.say({STARTED});
+                const [first, second] = socket.sent;
+                socket.say({{type: "session.updated", options: {{}}, from_seq: 0, max_in_flight: 2, by: "client"}});
+                await updated;
+                return {{url, first, second: typeof second, options: stream.options}};""",
+            )
+        assert "stride" not in told["url"]
+        assert json.loads(told["first"]) == {"type": "session.update", "options": {"stride": 2}}
+        assert (told["second"], told["options"]["stride"]) == ("object", 2)
+
+    def test_a_dead_connection_is_noticed(self, browser: Browser, live_server: LiveServer) -> None:
+        """Where frames wait and nothing comes, the connection counts as broken, and its frames as lost, once each."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href, {{silenceMs: 1, reconnect: {{firstMs: 1}}}});
+                const seen = watch(stream);
+                await opened(1);
+                socket.say({STARTED});
+                const dead = socket;
+                stream.trySend(jpegs[0]);
+                stream.trySend(jpegs[1]);
+                await opened(2);
+                dead.say({{type: "frame", seq: 0, outcome: "no_face", age_ms: 1, detail: {{}}}});
+                dead.end(1006);
+                return {{lost: seen.of("lost").map(({{frame}}) => frame.seq), frames: seen.of("frame").length,
+                         ended: seen.of("ended").length, summed: summed(stream.counts)}};""",
+            )
+        assert told == {"lost": [0, 1], "frames": 0, "ended": 1, "summed": True}
+
+    def test_an_older_session_is_waited_for(self, browser: Browser, live_server: LiveServer) -> None:
+        """Where no other try can help, a session that still gets its last answers is left to; then comes the reason."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                await opened(1);
+                socket.say({STARTED});
+                const older = socket;
+                stream.trySend(jpegs[0]);
+                stream.pause();
+                stream.unpause();
+                await opened(2);
+                const about = {{message: "", retryable: false, retry_after_ms: null, close_code: 1008}};
+                socket.say({{type: "error", code: "unknown_model", ...about}});
+                socket.end(1008);
+                const early = seen.of("closed").length;
+                older.say({{type: "frame", seq: 0, outcome: "no_face", age_ms: 1, detail: {{}}}});
+                older.say({{type: "session.closed", totals: {{received: 1, outcomes: {{no_face: 1}}}}}});
+                older.end(1000);
+                const [{{late}}] = seen.of("frame"), [{{error}}] = seen.of("closed");
+                return {{early, late, code: error.code, summed: summed(stream.counts)}};""",
+            )
+        assert told == {"early": 0, "late": True, "code": "unknown_model", "summed": True}
+
+    def test_without_a_network_it_waits_for_one(self, browser: Browser, live_server: LiveServer) -> None:
+        """Offline it does not hammer; the moment there is a network it tries."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href);
+                await opened(1);
+                socket.say({STARTED});
+                Object.defineProperty(navigator, "onLine", {{value: false, configurable: true}});
+                socket.end(1006);
+                const {{state, retryInMs}} = stream.state;
+                delete navigator.onLine;
+                dispatchEvent(new Event("online"));
+                await opened(2);
+                return {{state, longs: retryInMs >= 7500, now: stream.state.state}};""",
+            )
+        assert told == {"state": "offline", "longs": True, "now": "connecting"}
+
+    def test_what_is_no_protocol_ends_it(self, browser: Browser, live_server: LiveServer) -> None:
+        """A server that says something else is not asked again."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                """const stream = connect(location.href), seen = watch(stream);
+                await opened(1);
+                socket.dispatchEvent(new MessageEvent("message", {data: "<html>"}));
+                await seen.until((of) => of("closed").length);
+                return stream.state.error.code;""",
+            )
+        assert told == "not_timeconv"
+
+    def test_a_listener_that_throws_harms_nobody(self, browser: Browser, live_server: LiveServer) -> None:
+        """The others hear the event, the stream goes on, and the console has the error."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            heard = talk(
+                page,
+                f"""const stream = connect(location.href);
+                stream.on("started", () => {{ throw new Error("mine"); }});
+                const seen = watch(stream);
+                await opened(1);
+                socket.say({STARTED});
+                await new Promise((done) => setTimeout(done));
+                return seen.of("started").length;""",
+            )
+            assert heard == 1
+            assert any("mine" in complaint for complaint in page.complaints())
+
+
+class TestItsParts:
+    def test_tries_lie_ever_further_apart(self, browser: Browser, live_server: LiveServer) -> None:
+        """The time is doubled up to a bound, half of it chance, on top of what the server asked for."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const delay = timeconvjs.retryDelayMs, bounds = {firstMs: 100, mostMs: 1000};
+                const at = (attempt, random, least = 0) => delay(attempt, least, bounds, () => random);
+                return [at(0, 0), at(0, 1), at(1, 1), at(3, 1), at(9, 1), at(Infinity, 1), at(0, 1, 5000)];""",
+            )
+        assert told == [50, 100, 200, 800, 1000, 1000, 5100]
+
+    def test_a_message_begins_with_its_time(self, browser: Browser, live_server: LiveServer) -> None:
+        """Bytes and blobs get eight bytes, big-endian microseconds, before them."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const bytes = timeconvjs.stamped(new Uint8Array([7, 8]).subarray(1), 1795446081691028);
+                const blob = timeconvjs.stamped(new Blob([new Uint8Array([8])]), 1795446081691028);
+                return [[...bytes], [...new Uint8Array(await blob.arrayBuffer())]];""",
+            )
+        expected = [*(1795446081691028).to_bytes(8, "big"), 8]
+        assert told == [expected, expected]
+
+    @pytest.mark.parametrize("box", [(60, 40, 70, 74), (3.5, -8, 90, 92), (100, 70, 31, 30), (10, -20, 240, 250)])
+    def test_a_face_is_cut_as_the_service_does(
+        self, browser: Browser, live_server: LiveServer, box: tuple[float, float, float, float]
+    ) -> None:
+        """A crop of 96 pixels, squeezed to 48 by the service, is what it had cut itself, to a gray level."""
+        gray = next(moving_face(1)).mean(axis=2).astype(np.uint8)
+        height, width = gray.shape
+        geometry = CropGeometry(1.127, 0.01, -0.106)
+        crop = json.dumps({"scale": geometry.scale, "dx": geometry.dx, "dy": geometry.dy})
+        with opened(browser, live_server.url) as page:
+            pixels = talk(
+                page,
+                f"""const text = atob("{b64encode(gray.tobytes()).decode()}");
+                const pixels = Uint8Array.from(text, (c) => c.charCodeAt(0));
+                const picture = {{pixels, width: {width}, height: {height}, left: 0, top: 0}};
+                const square = timeconvjs.cropSquare({json.dumps(box)}, {crop});
+                return [...timeconvjs.resample(picture, square, 96)];""",
+            )
+        sent = np.round(np.array(pixels)).astype(np.uint8).reshape(96, 96)
+        difference = np.abs(crop_whole(sent).astype(int) - crop_face(gray, Box(*box), geometry).astype(int))
+        assert difference.mean() < 1
+
+    def test_a_face_is_followed_to_parts_of_a_pixel(self, browser: Browser, live_server: LiveServer) -> None:
+        """It is found where it has moved to, and lost where it is not."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const pixels = (right, down) => {
+                    const at = (x, y) => 128 + 60 * Math.sin(x / 9) * Math.cos(y / 7) + 40 * Math.sin((x + y) / 15);
+                    const place = (i) => [i % 200 - right, Math.floor(i / 200) - down];
+                    return Uint8Array.from({length: 200 * 160}, (_, i) => at(...place(i)));
+                };
+                const whole = {width: 200, height: 160, left: 0, top: 0};
+                const picture = (right, down) => ({pixels: pixels(right, down), ...whole});
+                const follower = new timeconvjs.Follower(picture(0, 0), [70, 50, 60, 60]);
+                const near = follower.follow(picture(3.3, -2.6));
+                const flat = {pixels: new Uint8Array(200 * 160).fill(9), ...whole};
+                return {near, lost: follower.follow(flat)};""",
+            )
+        assert told["near"] == pytest.approx([73.3, 47.4, 60, 60], abs=0.4)
+        assert told["lost"] is None
+
+
+# A canvas stands for the camera: it shows a picture of the clip, or nothing.
+STAGE = """
+    const canvas = Object.assign(document.createElement("canvas"), {width: 320, height: 240});
+    const context = canvas.getContext("2d", {willReadFrequently: true});
+    const pictures = await Promise.all(jpegs.map((jpeg) => createImageBitmap(new Blob([jpeg], {type: "image/jpeg"}))));
+    let moment = 0;
+    const show = (face) => {
+        if (face) context.drawImage(pictures[moment++ % pictures.length], 0, 0);
+        else context.fillRect(0, 0, 320, 240);
+        return canvas;
+    };
+    // One frame after the other, each answered before the next, until a condition holds.
+    const play = async (face, condition) => {
+        while (!condition()) {
+            const frame = await faces.trySend(show(face));
+            if (frame) await seen.until(() => stream.inFlight === 0);
+            else await new Promise((turn) => setTimeout(turn));
+        }
+    };
+"""
+
+
+class TestTheFaceAlone:
+    def test_only_the_face_is_sent_once_it_is_known(self, browser: Browser, live_server: LiveServer) -> None:
+        """The window stays full over looks at whole frames; box and id are those of the frame the face is cut from."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream, {{lookEveryMs: 1}});
+                {STAGE}
+                await play(true, () => faces.counts.faces >= 30 && faces.counts.looks >= 3);
+                const whole = seen.of("prediction").filter(({{frame}}) => !frame.place);
+                const alone = seen.of("prediction").filter(({{frame}}) => frame.place);
+                const filling = seen.of("frame").filter(({{outcome}}) => outcome === "window_filling").length;
+                await stream.close();
+                return {{counts: faces.counts, filling, region: stream.session.options.region,
+                         before: whole.at(-1).message.faces[0], after: alone[0].message.faces[0],
+                         summed: summed(stream.counts)}};""",
+            )
+        counts = told["counts"]
+        assert counts["lost"] == 0
+        # Five frames for each of the two windows: whole frames, then faces.
+        assert (told["filling"], counts["whole"]) == (8, 5)
+        before, after = told["before"], told["after"]
+        assert after["id"] == before["id"]
+        assert after["box"] == pytest.approx(before["box"], abs=12)
+        assert after["quality"]["size"] == pytest.approx(before["quality"]["size"], abs=12)
+        assert (told["region"], told["summed"]) == ("whole", True)
+
+    def test_a_face_that_is_lost_is_sought_in_whole_frames(self, browser: Browser, live_server: LiveServer) -> None:
+        """The next frame goes out whole, the service says that there is no face, and the window begins anew."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream, {{lookEveryMs: 60000}});
+                {STAGE}
+                await play(true, () => faces.counts.faces >= 6);
+                const from = seen.events.length;
+                await play(false, () => faces.counts.whole >= 8);
+                const gone = seen.events.slice(from).filter(({{outcome}}) => outcome).map(({{outcome}}) => outcome);
+                const then = seen.events.length;
+                await play(true, () => faces.sendsFace);
+                const back = seen.events.slice(then).filter(({{outcome}}) => outcome).map(({{outcome}}) => outcome);
+                await stream.close();
+                return {{gone, back, lost: faces.counts.lost}};""",
+            )
+        assert told["gone"] == ["no_face"] * 3
+        assert told["back"] == ["window_filling"] * 4 + ["prediction"]
+        assert told["lost"] == 1
+
+    def test_where_nobody_says_where_the_face_is_whole_frames_go_out(
+        self, browser: Browser, live_server: LiveServer
+    ) -> None:
+        """A look that fails is no reason to trust an old place: whole frames are sent, and answered, as before."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                f"""const busy = () => new Response('{{"code":"overloaded"}}', {{status: 503}});
+                const failing = async (url, request) => (url.includes("predict") ? busy() : fetch(url, request));
+                const stream = connect(location.href, {{fetch: failing}}), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream, {{lookEveryMs: 1}});
+                {STAGE}
+                await play(true, () => faces.counts.lost === 1);
+                const whole = faces.counts.whole;
+                await play(true, () => faces.counts.whole >= whole + 8);
+                await stream.close();
+                return {{counts: faces.counts, region: stream.session.options.region}};""",
+            )
+        assert told["counts"]["looks"] == 1
+        assert told["region"] == "detect"
+        assert math.isfinite(told["counts"]["bytes"])
