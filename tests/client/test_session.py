@@ -41,6 +41,7 @@ from timeconv_client import (
     SessionError,
     SessionUpdated,
     TimeConvClientError,
+    Timeouts,
     TooMany,
     Unauthorized,
     Unavailable,
@@ -834,7 +835,7 @@ def test_a_silent_server() -> None:
     async def test() -> None:
         async with fake_server(script) as address:
             with pytest.raises(CannotConnect, match="did not start a session within"):
-                async with connect(address, open_timeout_s=0.05):
+                async with connect(address, timeouts=Timeouts(open_s=0.05)):
                     pass
 
     run(test())
