@@ -445,7 +445,7 @@ class LastingSession:
         while not self._closing:
             try:
                 async with self._open_session(resume=token, **self._options) as session:
-                    token = session.started.resume_token
+                    is_first, token = self._started is None, session.started.resume_token
                     connection = self._take(session)
                     error = await self._serve(connection)
             except TimeConvClientError as refused:
@@ -454,7 +454,7 @@ class LastingSession:
                 token = _token_after(error, token)
                 now_s = self._clock()
                 # Else it is the same outage: a service that lets in and throws out is not hammered.
-                if connection.has_answered or now_s - connection.opened_s >= self._retry.most_s:
+                if is_first or connection.has_answered or now_s - connection.opened_s >= self._retry.most_s:
                     outage = Outage(self._retry, since_s=now_s, limit_s=self._retry.give_up_after_s)
             if not self._closing:
                 await self._wait_for_attempt(outage, error)

@@ -356,13 +356,16 @@ class Session:
 
     async def _read(self) -> None:
         last: ServerMessage | None = None
+        error_of_update: ServerMessage | None = None
         try:
             while not isinstance(last, SessionClosed):
                 last = parse_message(await self._socket.recv(decode=False))
+                if isinstance(last, ErrorMessage) and last.close_code is None and self._updates:
+                    error_of_update = last
                 self._take(last)
                 await self._room_for_events()
         except ConnectionClosed as closed:
-            self._end(ending(closed, last))
+            self._end(ending(closed, None if last is error_of_update else last))
         except ProtocolMismatch as mismatch:
             self._end(mismatch)
         finally:
