@@ -62,6 +62,7 @@ class _Host(Generic[S]):
         self._running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
         self._opened: Future[S] = Future()
         self._leave = asyncio.Event()
+        self._over = threading.Event()
         self._error: BaseException | None = None
         # Calls that nobody has answered, so that none is left waiting for a loop that has ended.
         self._lock = threading.Lock()
@@ -86,7 +87,7 @@ class _Host(Generic[S]):
         loop, _ = self._running.result()
         try:
             _call_soon(loop, self._leave.set)
-            self._thread.join()
+            self._join()
         except BaseException:
             self._stop()
             raise
@@ -97,6 +98,11 @@ class _Host(Generic[S]):
         """End the session at once, and the thread."""
         loop, task = self._running.result()
         _call_soon(loop, task.cancel)
+        self._join()
+
+    def _join(self) -> None:
+        # Not by `join` alone: interrupted, it takes a thread that runs for one that has ended (bpo-46726).
+        self._over.wait()
         self._thread.join()
 
     def call(self, function: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
@@ -151,6 +157,7 @@ class _Host(Generic[S]):
                 calls, self._calls = self._calls, None
             for call in calls or ():
                 call.cancel()
+            self._over.set()
 
     async def _main(self) -> None:
         task = asyncio.current_task()
