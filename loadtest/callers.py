@@ -36,6 +36,7 @@ from timeconv_client import (
     SessionOptions,
     SessionStarted,
     TimeConvClientError,
+    Timeouts,
     connect,
     parse_message,
 )
@@ -99,7 +100,7 @@ async def open_caller(address: str, load: Load, group: Group, clip: Sequence[byt
             yield FloodCaller(socket, clip)
         return
     try:
-        async with connect(address, key=key, open_timeout_s=TIMEOUT_S, **options) as session:
+        async with connect(address, key=key, timeouts=Timeouts(open_s=TIMEOUT_S), **options) as session:
             yield StreamCaller(session, clip, waits=group.kind == "every")
     except TimeConvClientError as error:
         raise CannotGenerate(str(error)) from error

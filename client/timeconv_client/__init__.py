@@ -1,6 +1,7 @@
-"""Typed async client of TimeConv: JPEG frames out, one outcome for each of them back.
+"""Typed client of TimeConv: JPEG frames out, one outcome for each of them back.
 
-Start at `connect`; the package's README has an example.
+Start at `connect`, or at `stay_connected` for a session that outlives its connections. `timeconv_client.sync` has both
+without asyncio, `timeconv_client.camera` cameras and video files. docs/client.md shows how.
 """
 
 from timeconv_client.errors import (
@@ -14,11 +15,24 @@ from timeconv_client.errors import (
     SessionEnded,
     SessionError,
     TimeConvClientError,
+    TimedOut,
     TooMany,
     Unauthorized,
     Unavailable,
     UpdateRefused,
 )
+from timeconv_client.feeding import Frame
+from timeconv_client.lasting import (
+    Closed,
+    Disconnected,
+    LastingEvent,
+    LastingSession,
+    LastingTotals,
+    Reconnected,
+    Reconnecting,
+    stay_connected,
+)
+from timeconv_client.listening import listen
 from timeconv_client.messages import (
     CropInfo,
     ErrorMessage,
@@ -42,22 +56,30 @@ from timeconv_client.messages import (
     parse_message,
 )
 from timeconv_client.opening import SessionOptions, connect
+from timeconv_client.retry import Retry
 from timeconv_client.session import OptionChanges, Session
+from timeconv_client.timeouts import Timeouts
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BadAddress",
     "CannotConnect",
+    "Closed",
     "ConnectionLost",
     "CropInfo",
+    "Disconnected",
     "ErrorMessage",
     "Event",
     "FaceResult",
     "Forbidden",
+    "Frame",
     "FrameOutcome",
     "FramesOutcome",
     "GoAway",
+    "LastingEvent",
+    "LastingSession",
+    "LastingTotals",
     "Limits",
     "OptionChanges",
     "Options",
@@ -65,6 +87,9 @@ __all__ = [
     "Prediction",
     "ProtocolMismatch",
     "Quality",
+    "Reconnected",
+    "Reconnecting",
+    "Retry",
     "ServerMessage",
     "ServerRefused",
     "ServiceStopping",
@@ -76,6 +101,8 @@ __all__ = [
     "SessionStarted",
     "SessionUpdated",
     "TimeConvClientError",
+    "TimedOut",
+    "Timeouts",
     "Timing",
     "TooMany",
     "Totals",
@@ -85,5 +112,7 @@ __all__ = [
     "UpdateRefused",
     "__version__",
     "connect",
+    "listen",
     "parse_message",
+    "stay_connected",
 ]

@@ -13,6 +13,7 @@ TimeConvClientError
 ├── ServiceStopping     the service stops, and said so: it takes no more frames of this session
 ├── SessionEnded        the session was closed in order; there is nothing more to send to
 ├── UpdateRefused       new options were refused; the session goes on with the old ones
+├── TimedOut            it took longer than a timeout of the caller's; also a `TimeoutError`
 └── ProtocolMismatch    the other side does not speak ``timeconv.v1``
 """
 
@@ -112,6 +113,10 @@ class ServiceStopping(TimeConvClientError):
 
 class SessionEnded(TimeConvClientError):
     """The session is closed, or closing, at this side's wish."""
+
+
+class TimedOut(TimeConvClientError, TimeoutError):
+    """Something took longer than the caller allowed it to take."""
 
 
 class ProtocolMismatch(TimeConvClientError):

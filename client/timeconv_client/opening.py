@@ -25,18 +25,17 @@ from timeconv_client.errors import (
 )
 from timeconv_client.messages import ErrorMessage, ServerMessage, SessionStarted, parse_message
 from timeconv_client.session import Session, ending
+from timeconv_client.timeouts import Timeouts
 
 SUBPROTOCOL = Subprotocol("timeconv.v1")
 RESUME_PREFIX = "timeconv.resume."
-OPEN_TIMEOUT_S = 30.0
-"""A network that nobody has asked for yet is loaded first, which takes seconds."""
-
-# A service that is busy for long is not gone; one that does not even answer a ping for a minute is.
-_PING_INTERVAL_S = 20.0
-_PING_TIMEOUT_S = 60.0
-_CLOSE_TIMEOUT_S = 5.0
 _TOO_MANY_REQUESTS = 429
 _SERVICE_UNAVAILABLE = 503
+# What a proxy answers while the service behind it starts again.
+_BAD_GATEWAY = 502
+_GATEWAY_TIMEOUT = 504
+_MAY_PASS = frozenset({_TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE, _BAD_GATEWAY, _GATEWAY_TIMEOUT})
+DEFAULT_TIMEOUTS = Timeouts()
 _REFUSALS: Mapping[int, type[ServerRefused]] = {
     401: Unauthorized,
     403: Forbidden,
@@ -75,7 +74,7 @@ async def connect(
     address: str,
     *,
     key: str | None = None,
-    open_timeout_s: float = OPEN_TIMEOUT_S,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
     resume: str | None = None,
     **options: Unpack[SessionOptions],
 ) -> AsyncIterator[Session]:
@@ -87,7 +86,7 @@ async def connect(
     Args:
         address: ``ws://``, ``wss://``, ``http://`` or ``https://``; the path may be left out.
         key: API key, or a token, if the service asks for one; over ``ws://`` anybody on the way can read it.
-        open_timeout_s: seconds for connecting and the first message together.
+        timeouts: how long it waits for the service.
         resume: ``started.resume_token`` of a session whose connection was lost, to go on with it. If it is to be had,
             ``started.resumed`` is true and seqs go on; frames that were in flight are abandoned, and counted so in the
             totals. If not, the session is a new one.
@@ -106,8 +105,8 @@ async def connect(
         ConnectionLost, ProtocolMismatch: it said nothing, or something else than ``session.started``.
     """
     url = stream_url(address, options)
-    socket, started = await _open(url, authorization(key), open_timeout_s, resume)
-    session = Session(socket, started)
+    socket, started = await _open(url, authorization(key), timeouts, resume)
+    session = Session(socket, started, timeouts)
     try:
         yield session
         await session._leave()  # noqa: SLF001 - the way out of `connect`, not for users
@@ -129,11 +128,11 @@ def authorization(key: str | None) -> dict[str, str]:
 
 
 async def _open(
-    url: str, headers: Mapping[str, str], timeout_s: float, resume: str | None
+    url: str, headers: Mapping[str, str], timeouts: Timeouts, resume: str | None
 ) -> tuple[ClientConnection, SessionStarted]:
     address = url.partition("?")[0]
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeouts.open_s):
             socket = await open_websocket(
                 url,
                 subprotocols=[SUBPROTOCOL, *([Subprotocol(RESUME_PREFIX + resume)] if resume else [])],
@@ -141,9 +140,8 @@ async def _open(
                 compression=None,
                 proxy=None if is_loopback(url) else True,
                 open_timeout=None,
-                ping_interval=_PING_INTERVAL_S,
-                ping_timeout=_PING_TIMEOUT_S,
-                close_timeout=_CLOSE_TIMEOUT_S,
+                ping_interval=None,  # The session does it: theirs waits for what half-open connections never do.
+                close_timeout=timeouts.close_s,
             )
             try:
                 return socket, await _first_message(socket)
@@ -153,7 +151,7 @@ async def _open(
     except InvalidStatus as refused:
         raise _refusal(refused.response) from refused
     except TimeoutError as late:
-        raise CannotConnect(f"{address} did not start a session within {timeout_s:g} s") from late
+        raise CannotConnect(f"{address} did not start a session within {timeouts.open_s:g} s") from late
     except (OSError, InvalidHandshake, InvalidURI, InvalidProxy) as error:
         raise CannotConnect(f"Cannot connect to {address}: {error}") from error
 
@@ -195,7 +193,7 @@ def _refusal(response: Response) -> TimeConvClientError:
         status,
         problem.code or f"http_{status}",
         problem.detail or problem.title or f"The server answered HTTP {status} {response.reason_phrase}",
-        retryable=status in {_TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE} if retryable is None else retryable,
+        retryable=status in _MAY_PASS if retryable is None else retryable,
         retry_after_ms=_retry_after_ms(response) if problem.retry_after_ms is None else problem.retry_after_ms,
     )
 

@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
 
@@ -17,6 +17,7 @@ from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
+from timeconv_client import feeding
 from timeconv_client.errors import (
     ConnectionLost,
     ProtocolMismatch,
@@ -24,8 +25,10 @@ from timeconv_client.errors import (
     SessionEnded,
     SessionError,
     TimeConvClientError,
+    TimedOut,
     UpdateRefused,
 )
+from timeconv_client.feeding import Frames
 from timeconv_client.ledger import Ledger
 from timeconv_client.messages import (
     ErrorMessage,
@@ -40,9 +43,11 @@ from timeconv_client.messages import (
     SessionUpdated,
     parse_message,
 )
+from timeconv_client.timeouts import Timeouts
 
 EVENT_BUFFER = 1024
 TIMESTAMP_BYTES = 8
+_NORMAL = 1000
 _GOING_AWAY = 1001
 _NO_CLOSE_FRAME = 1006
 
@@ -56,6 +61,26 @@ class OptionChanges(TypedDict, total=False):
     stride: int
     faces: int
     smoothing_ms: int
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def require_changeable(options: Iterable[str]) -> None:
+    """Check the names of options to be changed.
+
+    Raises:
+        TypeError: one that cannot be changed.
+    """
+    if wrong := set(options) - OptionChanges.__annotations__.keys():
+        raise TypeError(f"Options that cannot be changed in a session: {', '.join(sorted(wrong))}")
 
 
 class Session:
@@ -73,10 +98,11 @@ class Session:
     Cancelling any method is safe for the session; each says what it does to its own call.
     """
 
-    def __init__(self, socket: ClientConnection, started: SessionStarted) -> None:
+    def __init__(self, socket: ClientConnection, started: SessionStarted, timeouts: Timeouts) -> None:
         """Take over a connection on which ``session.started`` has come, in a running event loop."""
         self.started = started
         self._socket = socket
+        self._timeouts = timeouts
         self._ledger = Ledger(started.next_seq, started.max_in_flight)
         self._events: deque[Event] = deque()
         self._updates: deque[asyncio.Future[SessionUpdated]] = deque()
@@ -91,6 +117,7 @@ class Session:
         self._event_taken = asyncio.Event()
         self._may_send.set()
         self._reader = asyncio.create_task(self._read(), name="timeconv-client-reader")
+        self._pings = asyncio.create_task(self._ping(), name="timeconv-client-pings")
 
     # What is known
 
@@ -109,7 +136,37 @@ class Session:
         """Frames that may be sent without waiting."""
         return self._ledger.credit
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has neither ended nor been closed."""
+        return not self._closing and self._error is None and self._closed is None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is open; events that came before its end may still wait for the iterator."""
+        return self._socket.state is State.OPEN
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed."""
+        await self._socket.wait_closed()
+
     # Frames out
+
+    async def until_credit(self) -> None:
+        """Wait until a frame may be sent: what a camera gives after it is fresh when it is sent.
+
+        Raises:
+            SessionEnded, ServiceStopping, SessionError, ConnectionLost, ProtocolMismatch: as `send`.
+        """
+        while True:
+            self._require_sending()
+            if self._socket.state is not State.OPEN:
+                await self._ended()
+            elif self._ledger.credit > 0:
+                return
+            else:
+                self._may_send.clear()
+                await self._may_send.wait()
 
     async def send(self, jpeg: bytes, captured_us: int | None = None) -> int:
         """Send a frame as soon as there is credit, and return its seq.
@@ -128,15 +185,8 @@ class Session:
             SessionError, ConnectionLost, ProtocolMismatch: the session ended before the frame could be sent.
         """
         message = self._message(jpeg, captured_us)
-        while True:
-            self._require_sending()
-            if self._socket.state is not State.OPEN:
-                await self._ended()
-            elif self._ledger.credit > 0:
-                return self._transmit(message)
-            else:
-                self._may_send.clear()
-                await self._may_send.wait()
+        await self.until_credit()
+        return self._transmit(message)
 
     def try_send(self, jpeg: bytes, captured_us: int | None = None) -> int | None:
         """Send a frame if there is credit now, and return its seq; else drop it, and return None.
@@ -164,8 +214,7 @@ class Session:
             UpdateRefused: the service did not take it; the old options stay.
             SessionEnded, SessionError, ConnectionLost, ProtocolMismatch: the session ended before the answer.
         """
-        if wrong := changes.keys() - OptionChanges.__annotations__.keys():
-            raise TypeError(f"Options that cannot be changed in a session: {', '.join(sorted(wrong))}")
+        require_changeable(changes)
         self._require_open()
         answer: asyncio.Future[SessionUpdated] = asyncio.get_running_loop().create_future()
         self._updates.append(answer)
@@ -190,10 +239,11 @@ class Session:
         self._event_taken.set()
         return self._events.popleft()
 
-    async def stream(self, frames: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[Event]:
+    def stream(self, frames: Frames) -> AsyncGenerator[Event, None]:
         """Send all frames, each as soon as there is credit, yielding every event meanwhile; then close the session.
 
-        The last event is `SessionClosed`. Leaving the iteration early stops the sending.
+        The last event is `SessionClosed`. Leaving the iteration early stops the sending. Each frame is taken from
+        ``frames`` only once it can be sent, so that of a live camera it is a new one.
 
         Raises:
             ServiceStopping: after the last event, if the service stopped before all frames were sent; those sent are
@@ -201,47 +251,18 @@ class Session:
             SessionError, ConnectionLost, ProtocolMismatch: the session ended otherwise.
             Exception: whatever ``frames`` raises; the session is aborted then.
         """
-        sending = asyncio.create_task(self._send_then_close(frames))
-        try:
-            try:
-                async for event in self:
-                    yield event
-            except SessionEnded:
-                await sending  # Raises what stopped the sending, if that is why the session was aborted.
-                raise
-            await sending
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-
-    async def _send_then_close(self, frames: Iterable[bytes] | AsyncIterable[bytes]) -> None:
-        try:
-            if isinstance(frames, AsyncIterable):
-                async for frame in frames:
-                    await self.send(frame)
-            else:
-                for frame in frames:
-                    await self.send(frame)
-            await self.close()
-        except ServiceStopping:
-            await self.close()
-            raise
-        except Exception:
-            # Of `frames`, which may raise anything, also what another session ended with; unless this one has ended.
-            if self._error is None and self._closed is None and not self._closing:
-                await self.abort()
-            raise
+        return feeding.stream(self, frames)
 
     # The end
 
     async def close(self) -> SessionClosed:
         """End the session in order: every frame sent is answered, then come the totals.
 
-        The events not yet taken can still be iterated over; nothing more can be sent. It waits as long as the service
-        takes for the frames in flight; use `asyncio.timeout` for less. Cancelling it stops the waiting, not the
-        closing; calling it again waits again.
+        The events not yet taken can still be iterated over; nothing more can be sent. Cancelling it stops the waiting,
+        not the closing; calling it again waits again.
 
         Raises:
+            TimedOut: the service took more than `Timeouts.end_s` for it; the session is aborted.
             SessionError, ConnectionLost, ProtocolMismatch: the session ended otherwise.
         """
         if not self._closing:
@@ -250,20 +271,34 @@ class Session:
             # From here on few events can come, and who closes may have stopped to iterate.
             self._event_taken.set()
             self._write_json({"type": "session.close"})
-        await self._ended()
+        try:
+            async with asyncio.timeout(self._timeouts.end_s):
+                await self._ended()
+        except TimeoutError as late:
+            if isinstance(late, TimedOut):
+                raise
+            self._end(TimedOut(f"The session did not end within {self._timeouts.end_s:g} s"))
+            await self.abort()
+        if self._error is not None:
+            self._raise_error(self._error)
         assert self._closed is not None
         return self._closed
 
     async def abort(self) -> None:
         """End the session at once; frames in flight are abandoned. Does nothing if it has ended.
 
-        Waits for the closing handshake, at most for the connection's close timeout. Cancelling it stops the waiting.
+        Waits for the closing handshake, at most for `Timeouts.close_s`. Cancelled, it cuts the connection instead.
         """
         if self._closed is None and self._error is None:
             self._error = SessionEnded("The session was aborted")
             self._error_was_raised = True
-        await self._socket.close(_GOING_AWAY)
-        await asyncio.wait([self._reader])
+        try:
+            await self._close_socket(_GOING_AWAY)
+            await asyncio.wait([self._reader, self._pings])
+        except asyncio.CancelledError:
+            self._socket.transport.abort()
+            await asyncio.wait([self._reader, self._pings])
+            raise
 
     async def _leave(self) -> None:
         """End in order a session nobody ended; an error that nobody has been told is raised."""
@@ -312,7 +347,7 @@ class Session:
         """Wait until the connection is closed; raise what ended it, if it was no ``session.closed``."""
         if self._socket.state is not State.OPEN:
             # A peer that never closes its end of TCP is given up after the close timeout.
-            await self._socket.close()
+            await self._close_socket()
         await asyncio.wait([self._reader])
         if self._error is not None:
             self._raise_error(self._error)
@@ -321,20 +356,48 @@ class Session:
 
     async def _read(self) -> None:
         last: ServerMessage | None = None
+        error_of_update: ServerMessage | None = None
         try:
             while not isinstance(last, SessionClosed):
                 last = parse_message(await self._socket.recv(decode=False))
+                if isinstance(last, ErrorMessage) and last.close_code is None and self._updates:
+                    error_of_update = last
                 self._take(last)
                 await self._room_for_events()
         except ConnectionClosed as closed:
-            self._end(ending(closed, last))
+            self._end(ending(closed, None if last is error_of_update else last))
         except ProtocolMismatch as mismatch:
             self._end(mismatch)
         finally:
             # Whatever stopped the reading: nobody may go on waiting for it.
             self._end(SessionEnded("The session was aborted"))
+            self._pings.cancel()
             with suppress(AttributeError):  # After a 1009 websockets may write to a transport that is no more.
-                await self._socket.close()
+                await self._close_socket()
+
+    async def _ping(self) -> None:
+        """Cut a connection that does not answer: then whoever reads is told.
+
+        websockets' own pings wait until the write buffer drains, and so does its close. Over a half-open connection it
+        never does, once the buffers are full of frames.
+        """
+        with suppress(ConnectionClosed):
+            while True:
+                await asyncio.sleep(self._timeouts.ping_interval_s)
+                try:
+                    async with asyncio.timeout(self._timeouts.ping_s):
+                        await (await self._socket.ping())
+                except TimeoutError:
+                    self._socket.transport.abort()
+
+    async def _close_socket(self, code: int = _NORMAL) -> None:
+        """Close the connection with a handshake, in time, else cut it."""
+        try:
+            async with asyncio.timeout(self._timeouts.close_s):
+                await self._socket.close(code)
+        except TimeoutError:
+            self._socket.transport.abort()
+            await self._socket.wait_closed()
 
     def _take(self, message: ServerMessage) -> None:
         match message:
@@ -378,17 +441,9 @@ class Session:
             update.set_result(answer)
 
     async def _room_for_events(self) -> None:
-        while len(self._events) >= EVENT_BUFFER and not self._closing and self._socket.state is State.OPEN:
+        while len(self._events) >= EVENT_BUFFER and not self._closing and self.is_connected:
             self._event_taken.clear()
-            wakers = {
-                asyncio.ensure_future(self._event_taken.wait()),
-                asyncio.ensure_future(self._socket.wait_closed()),
-            }
-            try:
-                await asyncio.wait(wakers, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for waker in wakers:
-                    waker.cancel()
+            await first_of(self._event_taken.wait(), self.wait_closed())
 
     def _end(self, error: TimeConvClientError) -> None:
         """Wake everybody; ``error`` is the reason unless there is one, or the session was closed in order."""

@@ -123,8 +123,53 @@ async def answer_every_frame(talk: Talk) -> None:
     await talk.answer_all()
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """In the place of a script: an upgrade that is answered with problem details."""
+
+    status: HTTPStatus
+    body: bytes = b"{}"
+
+    def response(self) -> Response:
+        """The answer."""
+        fields = {"Content-Type": "application/problem+json", "Content-Length": str(len(self.body))}
+        return Response(self.status, self.status.phrase, Headers({**fields, "Connection": "close"}), self.body)
+
+
+def resume_token(talk: Talk) -> str | None:
+    """The resume token that a client shows."""
+    assert talk.socket.request is not None
+    names = talk.socket.request.headers.get("Sec-WebSocket-Protocol", "").split(", ")
+    return next((name.removeprefix("timeconv.resume.") for name in names if "resume" in name), None)
+
+
 @asynccontextmanager
-async def fake_server(script: Script = answer_every_frame) -> AsyncIterator[str]:
+async def serving_in_turn(*turns: Script | Refusal, port: int = 0) -> AsyncIterator[str]:
+    """Serve the first client by the first, and so on; another client fails. Yields the address."""
+    waiting, serving = list(turns), []
+
+    def next_turn(_socket: ServerConnection, _request: Request) -> Response | None:
+        turn = waiting.pop(0) if waiting else Refusal(HTTPStatus.GONE)
+        if isinstance(turn, Refusal):
+            return turn.response()
+        serving.append(turn)
+        return None
+
+    async def script(talk: Talk) -> None:
+        await serving.pop(0)(talk)
+
+    async with fake_server(script, port=port, process_request=next_turn) as address:
+        yield address
+    assert not waiting, f"{len(waiting)} clients more were expected"
+
+
+@asynccontextmanager
+async def fake_server(
+    script: Script = answer_every_frame,
+    *,
+    port: int = 0,
+    process_request: Callable[[ServerConnection, Request], Response | None] | None = None,
+) -> AsyncIterator[str]:
     """Serve each client by ``script``; yields the address. An exception of the script ends the block with it."""
     failures: list[Exception] = []
 
@@ -138,7 +183,14 @@ async def fake_server(script: Script = answer_every_frame) -> AsyncIterator[str]
             # Handed to the test, which runs in another task.
             failures.append(failure)
 
-    async with serve(handle, "127.0.0.1", 0, subprotocols=[Subprotocol("timeconv.v1")], compression=None) as server:
+    async with serve(
+        handle,
+        "127.0.0.1",
+        port,
+        subprotocols=[Subprotocol("timeconv.v1")],
+        compression=None,
+        process_request=process_request,
+    ) as server:
         yield _address(server.sockets)
     if failures:
         raise failures[0]

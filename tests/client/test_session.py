@@ -41,6 +41,8 @@ from timeconv_client import (
     SessionError,
     SessionUpdated,
     TimeConvClientError,
+    TimedOut,
+    Timeouts,
     TooMany,
     Unauthorized,
     Unavailable,
@@ -617,6 +619,26 @@ def test_everyone_who_waits_is_told(
     run(test())
 
 
+def test_a_break_after_a_refused_update() -> None:
+    """A connection that breaks when an update has just been refused was lost, and not ended for that reason."""
+
+    async def script(talk: Talk) -> None:
+        await talk.start(2)
+        await talk.next()
+        await talk.say(protocol.ErrorMessage(code="bad_option", message="no", retryable=False))
+        await talk.socket.drain()
+        talk.socket.transport.write_eof()
+
+    async def test() -> None:
+        async with session_with(script) as session:
+            with pytest.raises(UpdateRefused):
+                await session.update(stride=2)
+            with pytest.raises(ConnectionLost, match="1006"):
+                await rest_of(session)
+
+    run(test())
+
+
 def test_an_earlier_error_is_not_the_reason() -> None:
     """An error message that the session survived is not given as the reason of a later end."""
 
@@ -791,6 +813,78 @@ def test_no_task_is_left() -> None:
     run(test())
 
 
+# A connection that is half open
+
+
+@pytest.mark.parametrize("size", [20, 8_000_000], ids=["idle", "with full buffers"])
+def test_a_peer_that_is_gone_without_a_word(size: int) -> None:
+    """Who answers no ping is given up in time, also where nothing more can be written; no task waits for it."""
+    gone = asyncio.Event()
+
+    async def script(talk: Talk) -> None:
+        await talk.start(8)
+        talk.socket.transport.pause_reading()
+        await gone.wait()
+        talk.socket.transport.abort()
+
+    async def test() -> None:
+        timeouts = Timeouts(ping_interval_s=0.01, ping_s=0.05, close_s=0.05)
+        before = asyncio.all_tasks()
+        async with fake_server(script) as address:
+            async with connect(address, timeouts=timeouts) as session:
+                for _ in range(3):
+                    await session.send(bytes(size))
+                with pytest.raises(ConnectionLost, match="1006"):
+                    await rest_of(session)
+            assert not {task for task in asyncio.all_tasks() - before if "timeconv-client" in task.get_name()}
+            gone.set()
+
+    run(test())
+
+
+def test_aborting_where_nothing_can_be_written() -> None:
+    """Abort takes no longer than its timeout, and none at all if it is cancelled."""
+    gone = asyncio.Event()
+
+    async def script(talk: Talk) -> None:
+        await talk.start(8)
+        talk.socket.transport.pause_reading()
+        await gone.wait()
+        talk.socket.transport.abort()
+
+    async def test() -> None:
+        async with fake_server(script) as address:
+            for close_s, waits in ((0.02, False), (1000.0, True)):
+                async with connect(address, timeouts=Timeouts(close_s=close_s)) as session:
+                    await session.send(bytes(30_000_000))
+                    aborting = asyncio.create_task(session.abort())
+                    if waits:
+                        await turns()
+                        aborting.cancel()
+                    await asyncio.wait([aborting])
+                    assert aborting.cancelled() == waits
+                    assert not session.is_connected
+            gone.set()
+
+    run(test())
+
+
+def test_a_service_that_does_not_end_it() -> None:
+    """Close is given up after its timeout, and the session aborted."""
+
+    async def script(talk: Talk) -> None:
+        await talk.start(2)
+        await talk.socket.wait_closed()
+
+    async def test() -> None:
+        async with session_with(script, timeouts=Timeouts(end_s=0.02)) as session:
+            with pytest.raises(TimedOut, match=r"0\.02 s"):
+                await session.close()
+            assert not session.is_connected
+
+    run(test())
+
+
 # Connecting
 
 
@@ -834,7 +928,7 @@ def test_a_silent_server() -> None:
     async def test() -> None:
         async with fake_server(script) as address:
             with pytest.raises(CannotConnect, match="did not start a session within"):
-                async with connect(address, open_timeout_s=0.05):
+                async with connect(address, timeouts=Timeouts(open_s=0.05)):
                     pass
 
     run(test())
