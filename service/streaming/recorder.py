@@ -70,7 +70,7 @@ class Recorder:
             case Prediction():
                 face = _main_face(answer)
                 self.total_ms.append(answer.timing_ms.total)
-                if face is not None:
+                if face is not None and face.emotion is not None:
                     self.emotions[NOT_SURE if face.uncertain else face.emotion] += 1
                 return Row(seq, sent.time_us, str(answer.outcome), face, answer.timing_ms.total)
             case _:

@@ -41,7 +41,9 @@ class Row:
     @property
     def probability(self) -> float | None:
         """How probable the face's emotion is, 0..1, as far as there is one."""
-        return None if self.face is None else self.face.smoothed.get(self.face.emotion)
+        if self.face is None or self.face.smoothed is None or self.face.emotion is None:
+            return None
+        return self.face.smoothed.get(self.face.emotion)
 
     def cells(self) -> list[str]:
         """A cell for each of `COLUMNS`: seconds, 0..1, pixels and milliseconds; empty where there is no face."""
@@ -53,10 +55,10 @@ class Row:
         return [
             *start,
             str(face.id),
-            face.emotion,
+            face.emotion or "",
             _number(self.probability, 6),
-            str(int(face.uncertain)),
-            *(_number(face.smoothed.get(label), 6) for label in LABELS),
+            str(int(bool(face.uncertain))),
+            *(_number((face.smoothed or {}).get(label), 6) for label in LABELS),
             *(_number(side, 2) for side in face.box),
             _number(face.score, 4),
             total_ms,
