@@ -191,12 +191,19 @@ class _Lane:
             face = next(iter(faces))
             taken[key, face] = queue = faces.pop(face)
             self._take_one(queue, now_s, items, expired)
+            if self._leads(queue):
+                faces[face] = queue
             if faces:
                 self.waiting[key] = faces
         while len(items) < self.max_batch and any(self._leads(queue) for queue in taken.values()):
             for queue in taken.values():
                 if len(items) < self.max_batch:
                     self._take_one(queue, now_s, items, expired)
+        for key, face in taken:
+            if (left := self.waiting.get(key)) is not None:
+                left.pop(face, None)
+                if not left:
+                    del self.waiting[key]
         return items, expired, taken
 
     def _take_one(self, queue: _Queue, now_s: float, items: list[WindowItem], expired: list[WindowItem]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry, crop_face, crop_whole
 from service.vision.decode import decode_gray
-from service.vision.detect import Detector, Face
+from service.vision.detect import BlazeFace, Detector, Face
 from service.vision.follow import Follower
 from service.vision.group import Group
 from service.vision.quality import CropQuality, crop_quality
@@ -76,7 +76,8 @@ class Look:
 
     def group(self, ids: Iterator[int], keep_s: float) -> Group:
         """The same for several faces; see `Group`."""
-        return Group(self.detector, self._detect_every, ids, keep_s)
+        detector = self.detector.for_several() if isinstance(self.detector, BlazeFace) else self.detector
+        return Group(detector, self._detect_every, ids, keep_s)
 
     def __call__(
         self,
