@@ -18,7 +18,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import count
 from typing import Protocol
 
 from msgspec import structs
@@ -483,9 +483,8 @@ class Session:
             self._clear_windows()
             self._seen_as = seen_as
 
-    def _new_face(self, face_id: int | None = None) -> _Face:
-        ids = self._ids if face_id is None else chain((face_id,), self._ids)
-        return _Face(Window(self._gap_reset_s, ids), Smoothing(self._gap_reset_s))
+    def _new_face(self, face_id: int = -1) -> _Face:
+        return _Face(Window(self._gap_reset_s, self._ids, face_id), Smoothing(self._gap_reset_s))
 
     def _clear_windows(self) -> None:
         for face in (self._face, *self._faces.values()):
@@ -496,7 +495,7 @@ class Session:
         self._group, window = self._look.group(self._ids, self._gap_reset_s), self._face.window
         if window.last is not None:
             self._group.begin(window.face_id, *window.last)
-        self._faces = {window.face_id: self._face}
+            self._faces = {window.face_id: self._face}
 
     def _leave_group(self) -> None:
         """Look for one face from now on: the largest of those that were there goes on."""

@@ -23,18 +23,21 @@ class Window:
     empties the window and, for a jump, begins a new face id.
     """
 
-    def __init__(self, gap_reset_s: float, ids: Iterator[int] | None = None) -> None:
-        """``gap_reset_s``: a longer time between two crops empties the window. ``ids``: what a new face is called."""
+    def __init__(self, gap_reset_s: float, ids: Iterator[int] | None = None, face_id: int = -1) -> None:
+        """``gap_reset_s``: a longer time between two crops empties the window.
+
+        ``ids``: what each new face is called, the first too unless it has a ``face_id``.
+        """
         self._gap_reset_s = gap_reset_s
         self._ids = count() if ids is None else ids
         self._crops: deque[NDArray[np.uint8]] = deque(maxlen=FRAMES)
         self.last: tuple[Box, float] | None = None
         """Where the face was, and when."""
-        self.face_id = next(self._ids)
+        self.face_id = face_id
 
     def push(self, crop: NDArray[np.uint8], box: Box, time_s: float) -> None:
         """Add a crop [48, 48] of the face at ``box`` (pixels), taken at ``time_s``, whoever's it is."""
-        if self.last is not None and not same_face(self.last[0], box):
+        if self.last is None or not same_face(self.last[0], box):
             self.face_id = next(self._ids)
             self._crops.clear()
         self.add(crop, box, time_s)
