@@ -14,9 +14,10 @@ HYSTERESIS = 0.1
 class Smoothing:
     """The smoothed probabilities of one face. Begins anew with another face or network, and after a gap."""
 
-    def __init__(self, gap_reset_s: float) -> None:
-        """``gap_reset_s``: a longer time between two predictions is a gap."""
+    def __init__(self, gap_reset_s: float, margin: float = HYSTERESIS) -> None:
+        """``gap_reset_s``: a longer time between two predictions is a gap; ``margin``: see `HYSTERESIS`."""
         self._gap_reset_s = gap_reset_s
+        self._margin = margin
         self._of: Hashable = None
         self._smoothed: list[float] = []
         self._winner = 0
@@ -44,7 +45,7 @@ class Smoothing:
         share = -math.expm1(-passed_s / constant_s)
         self._smoothed = [old + share * (new - old) for old, new in zip(self._smoothed, probabilities, strict=True)]
         best = _highest(self._smoothed)
-        if self._smoothed[best] >= self._smoothed[self._winner] + HYSTERESIS:
+        if self._smoothed[best] >= self._smoothed[self._winner] + self._margin:
             self._winner = best
         return self._smoothed, self._winner
 
