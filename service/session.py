@@ -138,11 +138,8 @@ class _Face:
     window: Window
     smoothing: Smoothing
 
-    def smoothed(self, frame: Frame) -> Smoothed | None:
-        """How to smooth what comes of a frame; None where it is not to be."""
-        if frame.options.smoothing_ms == 0:
-            self.smoothing.clear()
-            return None
+    def smoothed(self, frame: Frame) -> Smoothed:
+        """How to smooth what comes of a frame."""
         return Smoothed(self.smoothing, frame.options.smoothing_ms / 1000, frame.moment_s)
 
 
@@ -457,7 +454,8 @@ class Session:
             if frame.seq not in self._open:  # It is nobody's, and the face may be another session's by now.
                 self._conclude(frame, Answer(Outcome.ABANDONED))
                 return
-            answer = answer_of(fate, frame.network, sighting, face_id, frame.times, face.smoothed(frame))
+            smoothed = face.smoothed(frame) if frame.options.smoothing_ms else None
+            answer = answer_of(fate, frame.network, sighting, face_id, frame.times, smoothed)
             if gathering is None:
                 self._conclude(frame, answer)
             elif (whole := gathering.add(place, answer)) is not None:

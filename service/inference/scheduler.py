@@ -191,7 +191,7 @@ class _Lane:
             face = next(iter(faces))
             taken[key, face] = queue = faces.pop(face)
             self._take_one(queue, now_s, items, expired)
-            if self._leads(queue):
+            if queue.items and self._leads(queue):
                 faces[face] = queue
             if faces:
                 self.waiting[key] = faces
@@ -199,7 +199,7 @@ class _Lane:
             for queue in taken.values():
                 if len(items) < self.max_batch:
                     self._take_one(queue, now_s, items, expired)
-        for key, face in taken:
+        for key, face in taken if self.waiting else ():
             if (left := self.waiting.get(key)) is not None:
                 left.pop(face, None)
                 if not left:
@@ -318,13 +318,13 @@ class Scheduler:
 
     def next(self, now_s: float, others: int = 0) -> Work | None:
         """What a free worker does now, while as many ``others`` are free; None when there is nothing to do."""
-        oldest: tuple[float, _Lane, BatchReason] | None = None
+        oldest: tuple[_Lane, BatchReason] | None = None
         for lane in self._lanes.values():
             if lane.may_run and (reason := self._batch_reason(lane, now_s)) is not None:
-                since_s = lane.since_s
-                if oldest is None or since_s < oldest[0]:
-                    oldest = since_s, lane, reason
-        return self._turn() if oldest is None else self._batch(*oldest[1:], now_s, others)
+                if oldest is not None and oldest[0].since_s <= lane.since_s:
+                    continue
+                oldest = lane, reason
+        return self._turn() if oldest is None else self._batch(*oldest, now_s, others)
 
     def done(self, work: Work, now_s: float) -> None:
         """A worker finished what `next` gave it."""
@@ -335,9 +335,10 @@ class Scheduler:
                 self._turns["predict"].move_to_end(work.source, last=False)
             return
         self._lanes[work.lane].running -= 1
-        for key, face in {(item.key, item.face): None for item in work.items}:  # Each once, in order.
-            self._running.discard((key, face))
-            self._line_up(key, face, now_s)
+        for who in {(item.key, item.face): None for item in work.items}:  # Each once, in order.
+            self._running.discard(who)
+            if who[0] in self._queues:
+                self._line_up(*who, now_s)
 
     def close(self) -> list[WindowItem]:
         """Forget all that waits; the windows, so that each can be told."""
@@ -380,9 +381,10 @@ class Scheduler:
         self._waiting_windows -= len(items) + len(expired)
         self._running.update((item.key, item.face) for item in items)
         for (key, face), queue in taken.items():
-            if not queue.items:
+            if queue.items:
+                self._line_up(key, face, now_s)
+            else:
                 self._remove(key, face)
-            self._line_up(key, face, now_s)
         return Batch(lane.name, lane.runner, items, expired, reason)
 
     def _turn(self) -> Turn | None:
