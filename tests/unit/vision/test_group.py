@@ -103,6 +103,17 @@ def test_the_detector_is_asked_while_faces_are_near() -> None:
     assert seer.asked == 12
 
 
+def test_the_detector_is_asked_when_faces_come_near() -> None:
+    """Two who were followed are not, from where one could be taken for the other."""
+    coming = Person(two_people()[1], passing(start_x=480, end_x=290, seconds=1.0))
+    apart, seer = watched([still(160), coming], 34)
+    far = seer.asked
+    assert set(apart[-1]) == {0, 1}
+    _, seer = watched([still(160), coming], 46)
+    assert far < 10
+    assert seer.asked - far >= 9
+
+
 def test_the_detector_is_asked_while_someone_is_missing() -> None:
     """A face that is gone is looked for in each frame, until it is forgotten."""
     gone = Person(two_people()[1], lambda time_s: (480, 240, 120) if time_s < 0.5 else None)

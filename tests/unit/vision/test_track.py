@@ -131,6 +131,21 @@ class TestTracks:
         faces.see(b=150)
         assert faces.see(a=145) == {"a": 0}
 
+    def test_a_better_look_of_who_was_covered(self) -> None:
+        """Who is in view yields where the face looks enough like them, but clearly more like who was covered."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(230, 50, 100, 100)], 0.0, alike)
+        tracks.update([Box(150, 50, 100, 100)], 0.04, lambda track, _: 0.9 if track.id == 0 else 0.2)
+        (found,) = tracks.update([Box(160, 50, 100, 100)], 0.08, lambda track, _: 0.6 if track.id == 0 else 0.9)
+        assert found.id == 1
+
+    def test_place_against_look(self) -> None:
+        """A face near where one was expected, that looks clearly more like another, is neither."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(200, 50, 100, 100)], 0.0, alike)
+        (found,) = tracks.update([Box(130, 50, 100, 100)], 0.04, lambda track, _: 0.6 if track.id == 0 else 0.9)
+        assert found.id == 2
+
     def test_in_doubt_a_new_id(self) -> None:
         """Two faces that look alike, and one that could be either: it is neither."""
         tracks = Tracks(count(), keep_s=1.0)
