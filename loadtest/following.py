@@ -124,9 +124,14 @@ def tremble(boxes: Iterable[Box]) -> float:
 
 def emotions(frames: Frames, boxes: Sequence[Box], network: Runner, geometry: CropGeometry) -> NDArray[np.int64]:
     """The winner of each full window."""
+    return np.asarray(probabilities(frames, boxes, network, geometry).argmax(axis=1), np.int64)
+
+
+def probabilities(frames: Frames, boxes: Sequence[Box], network: Runner, geometry: CropGeometry) -> NDArray[np.float32]:
+    """What the network says of each full window: [windows, labels]."""
     crops = np.stack([crop_face(frame, box, geometry) for frame, box in zip(frames, boxes, strict=True)])
     windows = np.lib.stride_tricks.sliding_window_view(crops, FRAMES, axis=0).transpose(0, 3, 1, 2)
-    return np.array([network(window[None].copy()).argmax() for window in windows])
+    return np.concatenate([network(window[None].copy()) for window in windows])
 
 
 def read(clip: Path) -> Frames:

@@ -46,8 +46,7 @@ class Outcome(StrEnum):
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of a session, as query parameters of the upgrade or in ``session.update``.
 
-    ``model`` is ``name`` or ``name@version``, empty for the service's default. Several faces and smoothing have their
-    place on the wire but only their neutral value in this version.
+    ``model`` is ``name`` or ``name@version``, empty for the service's default.
     """
 
     model: str = ""
@@ -138,18 +137,23 @@ class Quality(Struct, frozen=True, kw_only=True):
 
 
 class FaceResult(Struct, frozen=True, kw_only=True):
-    """One face of a frame. ``box`` and ``crop_box`` are [x, y, w, h] in pixels of the upright, full-size frame."""
+    """One face of a frame. ``box`` and ``crop_box`` are [x, y, w, h] in pixels of the upright, full-size frame.
+
+    Where it is ``ready``, ``raw_emotion`` is the winner of ``probabilities``, as the network gave them; ``emotion`` and
+    ``uncertain`` go by ``smoothed``. A ``filling`` one has ``frames_needed`` in the place of all these.
+    """
 
     id: int
     box: tuple[float, float, float, float]
     crop_box: tuple[float, float, float, float]
     score: float
     state: Literal["ready", "filling"]
-    emotion: str
-    probabilities: dict[str, float]
-    smoothed: dict[str, float]
-    raw_emotion: str
-    uncertain: bool
+    frames_needed: int | UnsetType = UNSET
+    emotion: str | UnsetType = UNSET
+    probabilities: dict[str, float] | UnsetType = UNSET
+    smoothed: dict[str, float] | UnsetType = UNSET
+    raw_emotion: str | UnsetType = UNSET
+    uncertain: bool | UnsetType = UNSET
     quality: Quality
 
 
@@ -166,7 +170,10 @@ class Timing(Struct, frozen=True, kw_only=True):
 
 
 class Prediction(Struct, frozen=True, kw_only=True, tag_field="type", tag="prediction"):
-    """The answer for a frame with a full window. ``repeated`` (REST only): one picture stood for the whole window."""
+    """The answer for a frame with a full window; ``faces`` largest first.
+
+    ``repeated`` (REST only): one picture stood for the whole window.
+    """
 
     seq: int
     age_ms: float
@@ -345,10 +352,6 @@ def _convert_query(query: list[tuple[str, str]], kind: type[OptionsT]) -> Option
 def _checked(options: Options) -> Options:
     if options.freshness == "every" and options.max_age_ms is not None:
         raise BadOption("max_age_ms cannot be combined with freshness=every, which drops nothing")
-    if options.faces != 1:
-        raise BadOption("faces: this version follows one face, the largest")
-    if options.smoothing_ms != 0:
-        raise BadOption("smoothing_ms: this version does not smooth; use 0")
     return options
 
 

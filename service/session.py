@@ -1,4 +1,4 @@
-"""One client: its inbox, its window, and the one outcome of each of its frames.
+"""One client: its inbox, the windows of its faces, and the one outcome of each of its frames.
 
 The event loop calls everything but `Session.work` and `Session.aborted`, which a worker calls, one at a time. The two
 sides meet in the inbox. What happens to a frame:
@@ -6,6 +6,8 @@ sides meet in the inbox. What happens to a frame:
     received ──> inbox ──> looked at ──> window queued ──> run ──┐
         │          │           │              │                   ├──> outgoing ──> sent (counted)
         └──────────┴───────────┴──────────────┴───────────────────┘
+
+A frame with several faces has a window for each, and its answer once all of them have theirs.
 
 A frame is *open* from the moment it is received until its outcome is handed to the transport, and is counted exactly
 then; whatever is still open when the client is gone is ``abandoned``. So received = sum of outcomes + open, always.
@@ -16,11 +18,12 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 from msgspec import structs
 
-from service.answers import Answer, answer_of, filling, message_of
+from service.answers import Answer, Smoothed, answer_of, filling, filling_beside, message_of, together
 from service.errors import BadImage, ImageTooLarge
 from service.inference.models import LoadedNetwork
 from service.inference.scheduler import Delivery, Fate, WindowItem
@@ -36,7 +39,9 @@ from service.protocol import (
     Totals,
     split_timestamp,
 )
+from service.smoothing import Smoothing
 from service.vision.crop import CropGeometry
+from service.vision.group import Group
 from service.vision.look import Look, Sighting, StageTimes
 from service.vision.window import Stride, Window
 
@@ -97,6 +102,7 @@ class Frame:
     taken_s: float
     captured_us: int | None = None
     refused: BadImage | None = None
+    answer: Answer | None = None
     answered: bool = False
     times: StageTimes = field(default_factory=StageTimes)
 
@@ -104,6 +110,11 @@ class Frame:
     def moment_s(self) -> float:
         """When it was captured, on the client's clock if that is known, so that spans between frames are true."""
         return self.received_s if self.captured_us is None else self.captured_us / 1e6
+
+    @property
+    def has_several(self) -> bool:
+        """Whether several faces are looked for."""
+        return self.options.faces > 1 and self.options.region == "detect"
 
     @property
     def expires_s(self) -> float | None:
@@ -118,6 +129,33 @@ class _Outgoing:
 
     frames: list[Frame]
     answer: Answer
+
+
+@dataclass(eq=False, slots=True)
+class _Face:
+    """What is kept of one face: the worker its window, the event loop its smoothing."""
+
+    window: Window
+    smoothing: Smoothing
+
+    def smoothed(self, frame: Frame) -> Smoothed:
+        """How to smooth what comes of a frame."""
+        return Smoothed(self.smoothing, frame.options.smoothing_ms / 1000, frame.moment_s)
+
+
+class _Gathering:
+    """The answers for the faces of one frame, as they come in; the one for the frame once all are there."""
+
+    def __init__(self, answers: list[Answer | None]) -> None:
+        """``answers``: by face, largest first; None for those that are to come."""
+        self._answers = answers
+        self._missing = answers.count(None)
+
+    def add(self, place: int, answer: Answer) -> Answer | None:
+        """The answer for the face at ``place`` came."""
+        self._answers[place] = answer
+        self._missing -= 1
+        return None if self._missing else together([answer for answer in self._answers if answer is not None])
 
 
 class CaptureClock:
@@ -191,27 +229,37 @@ class Session:
         # Shared with the worker:
         self._lock = threading.Lock()
         self._inbox: deque[Frame] = deque()
+        # Frames whose windows run, in order: appended to by the worker, taken from by the event loop.
+        self._running: deque[Frame] = deque()
         # The worker's own:
-        self._window = Window(gap_reset_s)
+        self._gap_reset_s = gap_reset_s
+        self._ids = count()
+        self._face = self._new_face()
         self._follower = look.follower()
+        self._group: Group | None = None  # While several faces are looked for, with all their windows.
+        self._faces: dict[int, _Face] = {}
         self._seen_as: tuple[str, CropGeometry, str] | None = None
         self._at_work: Frame | None = None
         if before is not None:
-            self._go_on_with(before, gap_reset_s)
+            self._go_on_with(before)
 
-    def _go_on_with(self, before: "Session", gap_reset_s: float) -> None:
-        """Take over totals and face ids, and the window if what comes may be one motion with it."""
+    def _go_on_with(self, before: "Session") -> None:
+        """Take over totals and face ids, and windows and smoothing if what comes may be one motion with them."""
         self.received, self.outcomes = before.received, before.outcomes.copy()
         self.started_s, self._rate = before.started_s, before._rate  # noqa: SLF001
         with before._lock:  # noqa: SLF001 - a session like this one
             is_left = before._at_work is None  # noqa: SLF001
-        if not is_left:  # A worker still changes its window.
-            self._window.face_id = before._window.face_id + 1  # noqa: SLF001
+        self._ids = before._ids  # noqa: SLF001
+        if not is_left:  # A worker still changes its windows.
+            self._face = self._new_face()
             return
-        self._window, self._seen_as = before._window, before._seen_as  # noqa: SLF001
+        self._face, self._seen_as = before._face, before._seen_as  # noqa: SLF001
+        self._group, self._faces = before._group, before._faces  # noqa: SLF001
         same_clock = self.options.timestamps == before.options.timestamps
-        if not same_clock or self._clock() - before.last_activity_s > gap_reset_s:
-            self._window.clear()
+        if not same_clock or self._clock() - before.last_activity_s > self._gap_reset_s:
+            self._clear_windows()
+            for face in (self._face, *self._faces.values()):
+                face.smoothing.clear()
 
     # Event loop: frames in
 
@@ -297,15 +345,18 @@ class Session:
 
     # Worker
 
-    def work(self) -> WindowItem | Delivery | None:
-        """Look at the frame that has waited longest: its window, or its answer if it comes to none."""
+    def work(self) -> WindowItem | tuple[WindowItem, ...] | Delivery | None:
+        """Look at the frame that has waited longest: its windows, or its answer if it comes to none."""
         with self._lock:
             frame = self._at_work = self._inbox.popleft() if self._inbox else None
         if frame is None:
             return None
         step = self._step(frame)
         self._at_work = None
-        return step if isinstance(step, WindowItem) else self._answering(frame, step)
+        if isinstance(step, Answer):
+            return self._answering(frame, step)
+        self._running.append(frame)
+        return step
 
     def aborted(self, error: Exception | None) -> Delivery:
         """The answer for the frame that `work` could not finish."""
@@ -315,7 +366,7 @@ class Session:
         reason = "stuck" if error is None else type(error).__name__
         return self._answering(frame, Answer(Outcome.FAILED, {"reason": reason}))
 
-    def _step(self, frame: Frame) -> WindowItem | Answer:
+    def _step(self, frame: Frame) -> WindowItem | tuple[WindowItem, ...] | Answer:
         now_s = self._clock()
         frame.times.wait = now_s - frame.received_s
         if frame.expires_s is not None and now_s >= frame.expires_s:
@@ -323,6 +374,9 @@ class Session:
         try:
             if frame.refused is not None:
                 raise frame.refused
+            if frame.has_several:
+                return self._enter_all(frame, self._see_all(frame))
+            self._leave_group()
             sighting = self._look(
                 frame.jpeg,
                 frame.options.region,
@@ -339,29 +393,116 @@ class Session:
             return Answer(Outcome.NO_FACE)
         return self._enter(frame, sighting)
 
+    def _see_all(self, frame: Frame) -> list[tuple[int, Sighting]]:
+        """Ids and faces, largest first."""
+        if self._group is None:
+            self._begin_group()
+        assert self._group is not None
+        return self._look.several(
+            frame.jpeg,
+            frame.network.geometry,
+            frame.times,
+            group=self._group,
+            time_s=frame.moment_s,
+            most=frame.options.faces,
+        )
+
     def _enter(self, frame: Frame, sighting: Sighting) -> WindowItem | Answer:
         """Put the crop into the window; the window if it is full."""
-        # Another version takes the window over as it is, if it takes the same crops.
-        seen_as = frame.network.name, frame.network.geometry, frame.options.region
-        if self._seen_as != seen_as:
-            self._window.clear()
-            self._seen_as = seen_as
-        self._window.push(sighting.crop, sighting.box, frame.moment_s)
-        if needed := self._window.frames_needed:
+        self._see_as(frame)
+        face = self._face
+        face.window.push(sighting.crop, sighting.box, frame.moment_s)
+        if needed := face.window.frames_needed:
             return filling(needed, sighting.box)
-        face_id = self._window.face_id
+        return self._item(frame, face, sighting, face.window.face_id)
+
+    def _enter_all(self, frame: Frame, seen: list[tuple[int, Sighting]]) -> tuple[WindowItem, ...] | Answer:
+        """Put each crop into its face's window; the windows that are full."""
+        assert self._group is not None
+        self._see_as(frame)
+        if not seen:
+            return Answer(Outcome.NO_FACE)
+        known = self._group.ids
+        self._faces = {face_id: face for face_id, face in self._faces.items() if face_id in known}
+        answers: list[Answer | None] = []
+        for face_id, sighting in seen:
+            window = self._faces.setdefault(face_id, self._new_face(face_id)).window
+            window.add(sighting.crop, sighting.box, frame.moment_s)
+            needed = window.frames_needed
+            answers.append(filling_beside(needed, sighting, face_id) if needed else None)
+        if None not in answers:
+            return together([answer for answer in answers if answer is not None])
+        gathering = _Gathering(answers)
+        return tuple(
+            self._item(frame, self._faces[face_id], sighting, face_id, gathering, place)
+            for place, (face_id, sighting) in enumerate(seen)
+            if answers[place] is None
+        )
+
+    def _item(
+        self,
+        frame: Frame,
+        face: _Face,
+        sighting: Sighting,
+        face_id: int,
+        gathering: _Gathering | None = None,
+        place: int = 0,
+    ) -> WindowItem:
+        """The full window of a face; ``place``: of its answer among those of the frame's other faces."""
 
         def deliver(fate: Fate) -> None:
-            self._settle(frame, answer_of(fate, frame.network, sighting, face_id, frame.times))
+            if frame.seq not in self._open:  # It is nobody's, and the face may be another session's by now.
+                self._conclude(frame, Answer(Outcome.ABANDONED))
+                return
+            smoothed = face.smoothed(frame) if frame.options.smoothing_ms else None
+            answer = answer_of(fate, frame.network, sighting, face_id, frame.times, smoothed)
+            if gathering is None:
+                self._conclude(frame, answer)
+            elif (whole := gathering.add(place, answer)) is not None:
+                self._conclude(frame, whole)
 
         return WindowItem(
             key=self,
+            face=face_id if gathering is not None else 0,
             lane=frame.network.lane,
-            window=self._window.crops(),
+            window=face.window.crops(),
             replaces=frame.options.freshness == "latest",
             deliver=deliver,
             expires_s=frame.expires_s,
         )
+
+    def _see_as(self, frame: Frame) -> None:
+        """Begin windows anew where crops are not as they were.
+
+        Another version takes windows over as they are, if it takes the same crops.
+        """
+        seen_as = frame.network.name, frame.network.geometry, frame.options.region
+        if self._seen_as != seen_as:
+            self._clear_windows()
+            self._seen_as = seen_as
+
+    def _new_face(self, face_id: int = -1) -> _Face:
+        return _Face(Window(self._gap_reset_s, self._ids, face_id), Smoothing(self._gap_reset_s))
+
+    def _clear_windows(self) -> None:
+        for face in (self._face, *self._faces.values()):
+            face.window.clear()
+
+    def _begin_group(self) -> None:
+        """Look for several faces from now on; the one that was there goes on."""
+        self._group, window = self._look.group(self._ids, self._gap_reset_s), self._face.window
+        if window.last is not None:
+            self._group.begin(window.face_id, *window.last)
+            self._faces = {window.face_id: self._face}
+
+    def _leave_group(self) -> None:
+        """Look for one face from now on: the largest of those that were there goes on."""
+        if self._group is None:
+            return
+        largest = self._group.largest
+        self._face = self._new_face() if largest is None else self._faces[largest]
+        self._follower = self._look.follower()
+        self._group, self._faces = None, {}
 
     def _answering(self, frame: Frame, answer: Answer) -> Delivery:
         return lambda: self._settle(frame, answer)
@@ -430,9 +571,19 @@ class Session:
         with self._lock:
             self._inbox.clear()
         self._outgoing.clear()
+        self._running.clear()
         self._on_change = lambda: None  # A session that is kept must not keep its connection.
         for frame in list(self._open.values()):
             self._done(frame, Answer(Outcome.ABANDONED))
+
+    def _conclude(self, frame: Frame, answer: Answer) -> None:
+        """Settle a frame whose windows have run. Predictions keep the order of their frames, whichever ran first."""
+        frame.answer = answer
+        if answer.outcome is not Outcome.PREDICTION:
+            self._settle(frame, answer)
+        while self._running and (first := self._running[0]).answer is not None:
+            self._running.popleft()
+            self._settle(first, first.answer)
 
     def _settle(self, frame: Frame, answer: Answer) -> None:
         """Line an answer up. The first counts; for a frame that is not open (its client is gone) this is nothing."""

@@ -131,7 +131,14 @@ class Letterbox:
         self.arrived = threading.Semaphore(0)
 
     def item(
-        self, name: str, *, key: object = None, mark: int = 0, replaces: bool = False, expires_s: float | None = None
+        self,
+        name: str,
+        *,
+        key: object = None,
+        face: int = 0,
+        mark: int = 0,
+        replaces: bool = False,
+        expires_s: float | None = None,
     ) -> WindowItem:
         """A window called ``name`` whose first pixel is ``mark``; its key is its name unless another is given."""
 
@@ -146,6 +153,7 @@ class Letterbox:
             replaces=replaces,
             deliver=deliver,
             expires_s=expires_s,
+            face=face,
         )
 
     def await_fates(self, count: int) -> None:

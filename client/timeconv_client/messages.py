@@ -97,18 +97,22 @@ class Quality(_Model):
 
 
 class FaceResult(_Model):
-    """One face. ``emotion`` wins in ``smoothed``, ``raw_emotion`` in ``probabilities``; both are 0..1 by label."""
+    """One face. ``emotion`` wins in ``smoothed``, ``raw_emotion`` in ``probabilities``; both are 0..1 by label.
+
+    A face whose ``state`` is ``filling`` has none of these yet, but ``frames_needed``; one that is ``ready`` has all.
+    """
 
     id: int
     box: Box
     crop_box: Box
     score: float
     state: str
-    emotion: str
-    probabilities: dict[str, float]
-    smoothed: dict[str, float]
-    raw_emotion: str
-    uncertain: bool
+    frames_needed: int | None = None
+    emotion: str | None = None
+    probabilities: dict[str, float] | None = None
+    smoothed: dict[str, float] | None = None
+    raw_emotion: str | None = None
+    uncertain: bool | None = None
     quality: Quality
 
 
@@ -125,7 +129,7 @@ class Timing(_Model):
 
 
 class Prediction(_Model):
-    """The answer for a frame with a full window."""
+    """The answer for a frame with a full window; ``faces`` largest first, at least one of them ``ready``."""
 
     type: Literal["prediction"] = "prediction"
     seq: int

@@ -179,7 +179,7 @@ def _once(server: Server, case: Case, clip: Sequence[bytes], clients: int) -> li
     """What each client is told of the clip, by capture times: then the load decides nothing."""
     with playing(_frames(server, case, clip, clients, stamped=True)) as played:
         return [
-            {prediction.seq: prediction.faces[0].probabilities for prediction in _predictions(answers)}
+            {prediction.seq: prediction.faces[0].probabilities or {} for prediction in _predictions(answers)}
             for answers in played.warm_up
         ]
 

@@ -149,7 +149,7 @@ class Peer(asyncio.Protocol):
         match parse_message(text):
             case Prediction() as prediction:
                 self._settled(range(prediction.seq, prediction.seq + 1), "prediction", now_s)
-                self.answers[prediction.seq] = prediction.faces[0].probabilities
+                self.answers[prediction.seq] = prediction.faces[0].probabilities or {}
             case FrameOutcome() as frame:
                 self._settled(range(frame.seq, frame.seq + 1), frame.outcome, now_s)
                 self.answers[frame.seq] = frame.outcome

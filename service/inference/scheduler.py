@@ -66,10 +66,11 @@ Fate = Scores | Dropped | RunnerFailed
 class WindowItem:
     """Five crops uint8 [48, 48], oldest first, that wait for a batch of their lane.
 
-    Windows of one ``key`` (a face of a session) are run in the order they came, whatever their lanes. With ``replaces``
-    a newer window takes the place of the newest that waits, if that is of its lane and may be replaced as well (it is
-    ``Dropped.REPLACED``); without, they queue up. After ``expires_s`` it is not run any more. ``deliver`` is told its
-    fate, once, on the event loop.
+    Windows of one ``face`` of one ``key`` (a session) are run in the order they came, whatever their lanes. With
+    ``replaces`` a newer window takes the place of the newest that waits, if that is of its lane and may be replaced as
+    well (it is ``Dropped.REPLACED``); without, they queue up. Keys take turns, so that eight faces of one get no more
+    than the single face of another. After ``expires_s`` it is not run any more. ``deliver`` is told its fate, once, on
+    the event loop.
     """
 
     key: Hashable
@@ -78,6 +79,7 @@ class WindowItem:
     replaces: bool
     deliver: Callable[[Fate], None]
     expires_s: float | None = None
+    face: int = 0
     waiting_since_s: float = 0.0
 
 
@@ -93,8 +95,8 @@ class Source(Protocol):
         """Whether a frame waits."""
         ...
 
-    def work(self) -> WindowItem | Delivery | None:
-        """Take the next frame; its window, or what to tell the event loop. Runs on a worker."""
+    def work(self) -> WindowItem | tuple[WindowItem, ...] | Delivery | None:
+        """Take the next frame; its window, those of its faces, or what to tell the event loop. Runs on a worker."""
         ...
 
     def aborted(self, error: Exception | None) -> Delivery:
@@ -129,14 +131,18 @@ Work = Turn | Batch
 
 @dataclass(eq=False, slots=True)
 class _Queue:
-    """The waiting windows of one key, of whatever lane, oldest first, and since when the key waits for its turn."""
+    """The waiting windows of one face of a key, of whatever lane, oldest first, and since when it waits for a turn."""
 
     since_s: float = 0.0
     items: deque[WindowItem] = field(default_factory=deque)
 
 
+_Faces = dict[int, _Queue]
+"""Queues of one key, by face, in the order of their turns."""
+
+
 class _Lane:
-    """Keys that wait for a batch of one model, in turn: those whose oldest window is of it, and of which none runs."""
+    """Keys that wait for a batch of one model, in turn: faces whose oldest window is of it, and of which none runs."""
 
     def __init__(self, name: str, runner: Runner, max_batch: int) -> None:
         self.name = name
@@ -144,7 +150,7 @@ class _Lane:
         self.max_batch = max_batch
         self.parallel = True
         self.running = 0
-        self.waiting: OrderedDict[Hashable, _Queue] = OrderedDict()
+        self.waiting: OrderedDict[Hashable, _Faces] = OrderedDict()
 
     @property
     def may_run(self) -> bool:
@@ -154,27 +160,50 @@ class _Lane:
     @property
     def fills_a_batch(self) -> bool:
         """Whether as many windows wait as one batch takes; looks at no more than that."""
-        waiting = (item for queue in self.waiting.values() for item in self._own(queue))
+        waiting = (item for faces in self.waiting.values() for queue in faces.values() for item in self._own(queue))
         return next(islice(waiting, self.max_batch - 1, None), None) is not None
 
+    @property
+    def since_s(self) -> float:
+        """Since when the face waits whose turn is next."""
+        return next(iter(next(iter(self.waiting.values())).values())).since_s
+
+    def share(self, workers: int) -> int:
+        """How many faces a batch may hold, if as many workers share what waits."""
+        return math.ceil(sum(map(len, self.waiting.values())) / workers)
+
+    def line_up(self, key: Hashable, face: int, queue: _Queue) -> None:
+        """Have a face wait behind the others of its key, and a key behind the other keys."""
+        self.waiting.setdefault(key, {})[face] = queue
+
     def take(
-        self, now_s: float, most_keys: int
-    ) -> tuple[list[WindowItem], list[WindowItem], OrderedDict[Hashable, _Queue]]:
+        self, now_s: float, most_faces: int
+    ) -> tuple[list[WindowItem], list[WindowItem], dict[tuple[Hashable, int], _Queue]]:
         """Up to a batch of items, keys in turn, the expired ones met on the way, and the queues they are of.
 
-        A key takes its next turn once the batch is done, so that no two batches hold it.
+        A face takes its next turn once the batch is done, so that no two batches hold it.
         """
         items: list[WindowItem] = []
         expired: list[WindowItem] = []
-        taken: OrderedDict[Hashable, _Queue] = OrderedDict()
-        while self.waiting and len(items) < self.max_batch and len(taken) < most_keys:
-            key, queue = self.waiting.popitem(last=False)
-            taken[key] = queue
+        taken: dict[tuple[Hashable, int], _Queue] = {}
+        while self.waiting and len(items) < self.max_batch and len(taken) < most_faces:
+            key, faces = self.waiting.popitem(last=False)
+            face = next(iter(faces))
+            taken[key, face] = queue = faces.pop(face)
             self._take_one(queue, now_s, items, expired)
+            if queue.items and self._leads(queue):
+                faces[face] = queue
+            if faces:
+                self.waiting[key] = faces
         while len(items) < self.max_batch and any(self._leads(queue) for queue in taken.values()):
             for queue in taken.values():
                 if len(items) < self.max_batch:
                     self._take_one(queue, now_s, items, expired)
+        for key, face in taken if self.waiting else ():
+            if (left := self.waiting.get(key)) is not None:
+                left.pop(face, None)
+                if not left:
+                    del self.waiting[key]
         return items, expired, taken
 
     def _take_one(self, queue: _Queue, now_s: float, items: list[WindowItem], expired: list[WindowItem]) -> None:
@@ -206,10 +235,10 @@ class Scheduler:
         self._max_waiting = max_waiting
         self._hold_s = hold_s
         self._lanes: dict[str, _Lane] = {}
-        self._queues: dict[Hashable, _Queue] = {}
+        self._queues: dict[Hashable, _Faces] = {}
         self._turns: dict[SourceKind, OrderedDict[Source, None]] = {"stream": OrderedDict(), "predict": OrderedDict()}
         self._at_work: set[Source] = set()
-        self._running_keys: set[Hashable] = set()
+        self._running: set[tuple[Hashable, int]] = set()
         self._stream_turns = 0
         self._waiting_windows = 0
 
@@ -262,7 +291,8 @@ class Scheduler:
         Raises:
             Overloaded: as many windows wait as may; nothing was queued. Replacing needs no room.
         """
-        queue = self._queues.get(item.key)
+        faces = self._queues.get(item.key)
+        queue = None if faces is None else faces.get(item.face)
         if queue is not None and _replaces(item, replaced := queue.items[-1]):
             item.waiting_since_s = now_s
             queue.items[-1] = item
@@ -274,28 +304,27 @@ class Scheduler:
         if queue is not None:
             queue.items.append(item)
         else:
-            self._queues[item.key] = _Queue(items=deque([item]))
-            self._line_up(item.key, now_s)
+            self._queues.setdefault(item.key, {})[item.face] = _Queue(items=deque([item]))
+            self._line_up(item.key, item.face, now_s)
         return None
 
     def drop(self, key: Hashable) -> list[WindowItem]:
         """Remove the waiting windows of a key whose caller is gone; one that runs is let finish."""
-        queue = self._queues.pop(key, None)
-        if queue is None:
-            return []
-        self._lanes[queue.items[0].lane].waiting.pop(key, None)
-        self._waiting_windows -= len(queue.items)
-        return list(queue.items)
+        dropped = [item for queue in self._queues.pop(key, {}).values() for item in queue.items]
+        for lane in {item.lane: None for item in dropped}:
+            self._lanes[lane].waiting.pop(key, None)
+        self._waiting_windows -= len(dropped)
+        return dropped
 
     def next(self, now_s: float, others: int = 0) -> Work | None:
         """What a free worker does now, while as many ``others`` are free; None when there is nothing to do."""
-        oldest: tuple[float, _Lane, BatchReason] | None = None
+        oldest: tuple[_Lane, BatchReason] | None = None
         for lane in self._lanes.values():
             if lane.may_run and (reason := self._batch_reason(lane, now_s)) is not None:
-                since_s = next(iter(lane.waiting.values())).since_s
-                if oldest is None or since_s < oldest[0]:
-                    oldest = since_s, lane, reason
-        return self._turn() if oldest is None else self._batch(*oldest[1:], now_s, others)
+                if oldest is not None and oldest[0].since_s <= lane.since_s:
+                    continue
+                oldest = lane, reason
+        return self._turn() if oldest is None else self._batch(*oldest, now_s, others)
 
     def done(self, work: Work, now_s: float) -> None:
         """A worker finished what `next` gave it."""
@@ -306,47 +335,56 @@ class Scheduler:
                 self._turns["predict"].move_to_end(work.source, last=False)
             return
         self._lanes[work.lane].running -= 1
-        for key in {item.key: None for item in work.items}:  # Each once, in order.
-            self._running_keys.discard(key)
-            self._line_up(key, now_s)
+        for who in {(item.key, item.face): None for item in work.items}:  # Each once, in order.
+            self._running.discard(who)
+            if who[0] in self._queues:
+                self._line_up(*who, now_s)
 
     def close(self) -> list[WindowItem]:
         """Forget all that waits; the windows, so that each can be told."""
         for turns in self._turns.values():
             turns.clear()
-        waiting = [item for queue in self._queues.values() for item in queue.items]
+        waiting = [item for faces in self._queues.values() for queue in faces.values() for item in queue.items]
         self._queues.clear()
         for lane in self._lanes.values():
             lane.waiting.clear()
         self._waiting_windows = 0
         return waiting
 
-    def _line_up(self, key: Hashable, now_s: float) -> None:
-        """Have a key wait for a turn in the lane of its oldest window, unless one of its windows runs."""
-        queue = self._queues.get(key)
-        if queue is not None and key not in self._running_keys:
+    def _line_up(self, key: Hashable, face: int, now_s: float) -> None:
+        """Have a face wait for a turn in the lane of its oldest window, unless one of its windows runs."""
+        faces = self._queues.get(key)
+        queue = None if faces is None else faces.get(face)
+        if queue is not None and (key, face) not in self._running:
             queue.since_s = now_s
-            self._lanes[queue.items[0].lane].waiting[key] = queue
+            self._lanes[queue.items[0].lane].line_up(key, face, queue)
+
+    def _remove(self, key: Hashable, face: int) -> None:
+        """Forget the queue of a face, of which nothing waits."""
+        faces = self._queues[key]
+        del faces[face]
+        if not faces:
+            del self._queues[key]
 
     def _batch_reason(self, lane: _Lane, now_s: float) -> BatchReason | None:
         if lane.fills_a_batch:
             return "full"
         if not self.waiting_turns:
             return "idle"
-        oldest = next(iter(lane.waiting.values()))
-        return "held" if now_s - oldest.since_s >= self._hold_s else None
+        return "held" if now_s - lane.since_s >= self._hold_s else None
 
     def _batch(self, lane: _Lane, reason: BatchReason, now_s: float, others: int) -> Batch:
         # With nothing else to do, small batches side by side are done sooner than one large one.
         sharing = others if lane.parallel and reason == "idle" else 0
-        items, expired, taken = lane.take(now_s, most_keys=math.ceil(len(lane.waiting) / (1 + sharing)))
+        items, expired, taken = lane.take(now_s, lane.share(1 + sharing) if sharing else lane.max_batch)
         lane.running += 1
         self._waiting_windows -= len(items) + len(expired)
-        self._running_keys.update(item.key for item in items)
-        for key, queue in taken.items():
-            if not queue.items:
-                del self._queues[key]
-            self._line_up(key, now_s)
+        self._running.update((item.key, item.face) for item in items)
+        for (key, face), queue in taken.items():
+            if queue.items:
+                self._line_up(key, face, now_s)
+            else:
+                self._remove(key, face)
         return Batch(lane.name, lane.runner, items, expired, reason)
 
     def _turn(self) -> Turn | None:

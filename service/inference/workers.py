@@ -41,11 +41,11 @@ class BatchObserver(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """One thread, what it is at since when (None: waiting), and the window that its turn came to."""
+    """One thread, what it is at since when (None: waiting), and the windows that its turn came to."""
 
     thread: threading.Thread
     work: Work | None = None
-    window: WindowItem | None = None
+    windows: tuple[WindowItem, ...] = ()
     since_s: float = 0.0
 
 
@@ -200,13 +200,14 @@ class WorkerPool:
             return False
 
     def _hand_over(self, worker: Worker) -> None:
-        (work, worker.work), (window, worker.window) = (worker.work, None), (worker.window, None)
+        (work, worker.work), (windows, worker.windows) = (worker.work, None), (worker.windows, ())
         if work is None:
             return
         now_s = self._clock()
         self._busy_s[_kind(work)] += now_s - worker.since_s
-        if window is not None and (untold := self._submitted(window, now_s)) is not None:
-            self._post([untold])
+        for window in windows:
+            if (untold := self._submitted(window, now_s)) is not None:
+                self._post([untold])
         self._scheduler.done(work, now_s)
 
     def _submitted(self, item: WindowItem, now_s: float) -> Delivery | None:
@@ -231,7 +232,10 @@ class WorkerPool:
             log.exception("A worker's call failed")
             return [work.source.aborted(error)] if isinstance(work, Turn) else _given_up(work)
         if isinstance(step, WindowItem):
-            worker.window = step
+            worker.windows = (step,)
+            return []
+        if isinstance(step, tuple):
+            worker.windows = step
             return []
         return [] if step is None else [step]
 

@@ -6,6 +6,7 @@ One registry an application, so that two in one process (tests) do not share num
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client import PlatformCollector as PlatformInfo
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
@@ -296,6 +297,8 @@ class Metrics:
 
     def _faces(self, faces: Iterable[FaceResult]) -> None:
         for face in faces:
+            if face.probabilities is UNSET or face.raw_emotion is UNSET:
+                continue  # Its window is not full yet.
             self._emotions.labels(face.raw_emotion).inc()
             self._confidence.observe(face.probabilities[face.raw_emotion])
             if face.uncertain:

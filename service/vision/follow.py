@@ -31,88 +31,53 @@ _SAME_FACE_IOU = 0.6
 _MOST_GROWTH = 1.02
 """From one frame to the next, or shrinking by as much: who leans forward, not who jumps."""
 
+_UNSTEADY_PX = 2  # by which two detections of a face may differ
+
 _SHRINKS = (8, 4, 2)
 
 
-class Follower:
-    """Where the face of one session is. Not thread-safe: a session is with one worker at a time."""
+class FollowedFace:
+    """Where one face is, what it looks like and how it grows. Not thread-safe."""
 
-    def __init__(self, detector: Detector, every: int) -> None:
-        """The detector looks at every ``every``-th frame, and at once where the face cannot be followed."""
-        self._detector = detector
-        self._every = every
-        self._face: Face | None = None
-        self._template: NDArray[np.uint8] | None = None
-        self._frames = 0
+    def __init__(self) -> None:
+        """No face yet."""
+        self.face: Face | None = None
+        self.template: NDArray[np.uint8] | None = None
         self._growth = 1.0  # of the box, from frame to frame, by the last two detections
         self._found_px = 0.0
-        self._found_s = -math.inf
-        self.detections = self.losses = 0
-
-    @property
-    def shrink(self) -> int:
-        """By how much (1, 2, 4 or 8) the next picture may be shrunk: its face stays `SMALLEST_SHRUNK_PX` wide."""
-        if self._face is None or self._every == 1:
-            return 1
-        side = _side(self._face.box)
-        return next((shrink for shrink in _SHRINKS if side >= shrink * SMALLEST_SHRUNK_PX), 1)
-
-    def locate(self, gray: NDArray[np.uint8], time_s: float, shrink: int = 1) -> Face | None:
-        """The face of a frame taken at ``time_s``, or None.
-
-        ``gray`` is uint8 [height, width], one pixel of it ``shrink`` pixels of the frame; the box is in pixels of the
-        frame. A followed face keeps the score it was found with.
-        """
-        followed = self._follow(gray, shrink)
-        due = self._frames >= self._every or not 0 <= time_s - self._found_s < LONGEST_FOLLOWED_S
-        if followed is not None and not due:
-            self._frames += 1
-            self._face = followed
-        else:
-            self.losses += followed is None and self._template is not None
-            self._face = self._detect(gray, shrink, followed)
-            self._frames, self._found_s = 1, time_s
-            self._remember(gray, shrink)
-        return self._face
-
-    def saw_enough(self, shrink: int) -> bool:
-        """Whether a picture shrunk by ``shrink`` showed the face well enough; a new one may be smaller, or unseen."""
-        return self._face is not None and _side(self._face.box) >= shrink * SMALLEST_SHRUNK_PX
 
     def forget(self) -> None:
-        """Follow no face: the next picture is the detector's."""
-        self._face = self._template = None
+        """Follow no face."""
+        self.face = self.template = None
 
-    def _detect(self, gray: NDArray[np.uint8], shrink: int, followed: Face | None) -> Face | None:
-        """The largest face; one that is where the followed one is moves it half of the way, which keeps it steady."""
-        self.detections += 1
-        faces = self._detector.detect(gray)
-        if not faces:
-            return None
-        box, score = faces[0].box.scaled(shrink, shrink), faces[0].score
+    def find(self, found: Face, followed: Face | None, frames: int) -> None:
+        """The detector found it, ``frames`` after it did last, where it was ``followed`` to (None: it was not).
+
+        A face that is where the followed one is moves it half of the way, which keeps it steady.
+        """
+        box = found.box
         self._growth, found_px = 1.0, self._found_px
         overlap = 0.0 if followed is None else iou(followed.box, box)
         if followed is not None and overlap >= _SAME_PLACE_IOU:
             box = Box(*((one + other) / 2 for one, other in zip(followed.box, box, strict=True)))
         if overlap >= _SAME_FACE_IOU:
-            growth = (_side(box) / found_px) ** (1 / self._frames)
+            growth = (_side(box) / found_px) ** (1 / frames)
             self._growth = min(max(growth, 1 / _MOST_GROWTH), _MOST_GROWTH)
         self._found_px = _side(box)
-        return Face(box, score)
+        self.face = Face(box, found.score)
 
-    def _remember(self, gray: NDArray[np.uint8], shrink: int) -> None:
-        """Keep the small picture of the face that is followed; none of a face too flat to be known again."""
-        self._template = None
-        if self._face is not None and self._every > 1:
-            template = _sample(gray, shrink, self._face.box, _FACE_PX)
-            self._template = template if template.std() >= _LEAST_CONTRAST else None
+    def remember(self, gray: NDArray[np.uint8], shrink: int) -> None:
+        """Keep a small picture of the face; none of one too flat to be known again."""
+        assert self.face is not None
+        template = _sample(gray, shrink, self.face.box, _FACE_PX)
+        self.template = template if template.std() >= _LEAST_CONTRAST else None
 
-    def _follow(self, gray: NDArray[np.uint8], shrink: int) -> Face | None:
+    def follow(self, gray: NDArray[np.uint8], shrink: int) -> Face | None:
         """The face where it looks most like its small picture, unless that is not like enough, or too far."""
-        if self._face is None or self._template is None:
+        if self.face is None or self.template is None:
             return None
-        box = _grown(self._face.box, self._growth)
-        likeness = cv2.matchTemplate(_sample(gray, shrink, box, _SEARCHED_PX), self._template, cv2.TM_CCOEFF_NORMED)
+        box = _grown(self.face.box, self._growth)
+        likeness = cv2.matchTemplate(_sample(gray, shrink, box, _SEARCHED_PX), self.template, cv2.TM_CCOEFF_NORMED)
         _, best, _, (column, row) = cv2.minMaxLoc(likeness)
         last = 2 * _REACH_PX
         if not (best >= _LEAST_LIKENESS and 0 < column < last and 0 < row < last):
@@ -122,7 +87,77 @@ class Follower:
         if math.hypot(right, down) > _LARGEST_STEP * _FACE_PX:
             return None
         pixel = _side(box) / _FACE_PX
-        return Face(Box(box.x + right * pixel, box.y + down * pixel, box.w, box.h), self._face.score)
+        return Face(Box(box.x + right * pixel, box.y + down * pixel, box.w, box.h), self.face.score)
+
+    def likeness(self, gray: NDArray[np.uint8], box: Box) -> float | None:
+        """How much what is at ``box`` of a whole picture looks like the face, -1..1; None where it cannot be said."""
+        if self.template is None:
+            return None
+        shown = _sample(gray, 1, box, _FACE_PX + 2 * _UNSTEADY_PX)
+        return float(cv2.matchTemplate(shown, self.template, cv2.TM_CCOEFF_NORMED).max())
+
+
+class Follower:
+    """Where the face of one session is. Not thread-safe: a session is with one worker at a time."""
+
+    def __init__(self, detector: Detector, every: int) -> None:
+        """The detector looks at every ``every``-th frame, and at once where the face cannot be followed."""
+        self._detector = detector
+        self._every = every
+        self._followed = FollowedFace()
+        self._frames = 0
+        self._found_s = -math.inf
+        self.detections = self.losses = 0
+
+    @property
+    def shrink(self) -> int:
+        """By how much (1, 2, 4 or 8) the next picture may be shrunk: its face stays `SMALLEST_SHRUNK_PX` wide."""
+        face = self._followed.face
+        return 1 if face is None or self._every == 1 else shrink_for(face.box)
+
+    def locate(self, gray: NDArray[np.uint8], time_s: float, shrink: int = 1) -> Face | None:
+        """The face of a frame taken at ``time_s``, or None.
+
+        ``gray`` is uint8 [height, width], one pixel of it ``shrink`` pixels of the frame; the box is in pixels of the
+        frame. A followed face keeps the score it was found with.
+        """
+        known = self._followed
+        followed = known.follow(gray, shrink)
+        due = self._frames >= self._every or not 0 <= time_s - self._found_s < LONGEST_FOLLOWED_S
+        if followed is not None and not due:
+            self._frames += 1
+            known.face = followed
+        else:
+            self.losses += followed is None and known.template is not None
+            self._detect(gray, shrink, followed)
+            self._frames, self._found_s = 1, time_s
+        return known.face
+
+    def saw_enough(self, shrink: int) -> bool:
+        """Whether a picture shrunk by ``shrink`` showed the face well enough; a new one may be smaller, or unseen."""
+        face = self._followed.face
+        return face is not None and _side(face.box) >= shrink * SMALLEST_SHRUNK_PX
+
+    def forget(self) -> None:
+        """Follow no face: the next picture is the detector's."""
+        self._followed.forget()
+
+    def _detect(self, gray: NDArray[np.uint8], shrink: int, followed: Face | None) -> None:
+        """Know the largest face from now on, if there is one."""
+        self.detections += 1
+        faces = self._detector.detect(gray)
+        known = self._followed
+        known.forget()
+        if faces:
+            known.find(Face(faces[0].box.scaled(shrink, shrink), faces[0].score), followed, self._frames)
+            if self._every > 1:
+                known.remember(gray, shrink)
+
+
+def shrink_for(box: Box) -> int:
+    """By how much (1, 2, 4 or 8) a picture may be shrunk such that its face stays `SMALLEST_SHRUNK_PX` wide."""
+    side = _side(box)
+    return next((shrink for shrink in _SHRINKS if side >= shrink * SMALLEST_SHRUNK_PX), 1)
 
 
 def _grown(box: Box, growth: float) -> Box:

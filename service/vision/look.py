@@ -1,6 +1,6 @@
-"""One look at a frame: from JPEG bytes to the crop of the face in it."""
+"""One look at a frame: from JPEG bytes to the crop of the face in it, or of the faces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry, crop_face, crop_whole
 from service.vision.decode import decode_gray
-from service.vision.detect import Detector, Face
+from service.vision.detect import BlazeFace, Detector, Face
 from service.vision.follow import Follower
+from service.vision.group import Group
 from service.vision.quality import CropQuality, crop_quality
 
 _LEAST_CONTRAST = 8
@@ -73,6 +74,11 @@ class Look:
         """What a session keeps from frame to frame."""
         return Follower(self.detector, self._detect_every)
 
+    def group(self, ids: Iterator[int], keep_s: float) -> Group:
+        """The same for several faces; see `Group`."""
+        detector = self.detector.for_several() if isinstance(self.detector, BlazeFace) else self.detector
+        return Group(detector, self._detect_every, ids, keep_s)
+
     def __call__(
         self,
         jpeg: bytes,
@@ -119,6 +125,36 @@ class Look:
         sighting = _cropped(gray, shrink, face, geometry)
         times.crop = self._clock() - located_s
         return sighting
+
+    def several(
+        self, jpeg: bytes, geometry: CropGeometry, times: StageTimes, *, group: Group, time_s: float, most: int
+    ) -> list[tuple[int, Sighting]]:
+        """Ids and faces of a frame taken at ``time_s``, the ``most`` largest, largest first; ``times`` as for one.
+
+        Raises:
+            BadImage: see `decode_gray`.
+        """
+        start_s, losses = self._clock(), group.losses
+        shrink = group.shrink(time_s, most)
+        gray = self._decoded(jpeg, shrink)
+        decoded_s = self._clock()
+        times.decode = decoded_s - start_s
+        faces = group.follow(gray, shrink, time_s, most)
+        times.followed = True if faces is not None else False if group.losses > losses else None
+        if faces is None:
+            if shrink > 1:
+                again_s = self._clock()
+                gray, shrink = self._decoded(jpeg, 1), 1
+                again_s = self._clock() - again_s
+                times.decode += again_s
+                decoded_s += again_s  # It is no part of finding the faces.
+            times.detected = True
+            faces = group.detect(gray, time_s, most)
+        located_s = self._clock()
+        times.detect = located_s - decoded_s
+        sightings = [(face_id, _cropped(gray, shrink, face, geometry)) for face_id, face in faces]
+        times.crop = self._clock() - located_s
+        return sightings
 
     def _decoded(self, jpeg: bytes, shrink: int) -> NDArray[np.uint8]:
         return decode_gray(jpeg, max_bytes=self._max_bytes, max_pixels=self._max_pixels, shrink=shrink)

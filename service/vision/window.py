@@ -1,6 +1,8 @@
 """The five most recent crops of one face, and which frames go into them."""
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import count
 from statistics import median
 
 import numpy as np
@@ -21,24 +23,31 @@ class Window:
     empties the window and, for a jump, begins a new face id.
     """
 
-    def __init__(self, gap_reset_s: float) -> None:
-        """``gap_reset_s``: a longer time between two crops empties the window."""
+    def __init__(self, gap_reset_s: float, ids: Iterator[int] | None = None, face_id: int = -1) -> None:
+        """``gap_reset_s``: a longer time between two crops empties the window.
+
+        ``ids``: what each new face is called, the first too unless it has a ``face_id``.
+        """
         self._gap_reset_s = gap_reset_s
+        self._ids = count() if ids is None else ids
         self._crops: deque[NDArray[np.uint8]] = deque(maxlen=FRAMES)
-        self._last: tuple[Box, float] | None = None
-        self.face_id = 0
+        self.last: tuple[Box, float] | None = None
+        """Where the face was, and when."""
+        self.face_id = face_id
 
     def push(self, crop: NDArray[np.uint8], box: Box, time_s: float) -> None:
-        """Add a crop [48, 48] of the face at ``box`` (pixels), taken at ``time_s``."""
-        if self._last is not None:
-            last_box, last_s = self._last
-            same = same_face(last_box, box)
-            if not same:
-                self.face_id += 1
-            if not same or not 0 <= time_s - last_s <= self._gap_reset_s:
-                self._crops.clear()
+        """Add a crop [48, 48] of the face at ``box`` (pixels), taken at ``time_s``, whoever's it is."""
+        if self.last is None or not same_face(self.last[0], box):
+            self.face_id = next(self._ids)
+            self._crops.clear()
+        self.add(crop, box, time_s)
+
+    def add(self, crop: NDArray[np.uint8], box: Box, time_s: float) -> None:
+        """Add a crop of what is known to be the same face."""
+        if self.last is not None and not 0 <= time_s - self.last[1] <= self._gap_reset_s:
+            self._crops.clear()
         self._crops.append(crop)
-        self._last = box, time_s
+        self.last = box, time_s
 
     def clear(self) -> None:
         """Forget the crops: what comes next is not the same motion."""

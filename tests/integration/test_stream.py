@@ -124,7 +124,7 @@ def test_capture_times_are_echoed(live_server: LiveServer, face_jpeg: bytes) -> 
 
 
 @pytest.mark.parametrize(
-    "query", ["?stride=9", "?speed=1", "?freshness=every&max_age_ms=5", "?model=nobody", "?faces=2"]
+    "query", ["?stride=9", "?speed=1", "?freshness=every&max_age_ms=5", "?model=nobody", "?faces=9"]
 )
 def test_bad_options_are_answered_after_the_upgrade(live_server: LiveServer, query: str) -> None:
     """A browser cannot read a refused upgrade, so the error comes first and then the close."""

@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
         "service.access",
         "service.limits",
         "service.aside",
+        "service.smoothing",
     },
     {"service.telemetry", "service.answers", "service.session", "service.predict", "service.places", "service.outbox"},
     {"service.gate"},

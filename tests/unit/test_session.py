@@ -1,7 +1,10 @@
 """service.session: freshness and the one outcome of every frame, with a clock and workers of the test's own."""
 
+import json
+import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,22 @@ from service.answers import Answer
 from service.errors import BadImage, RunnerFailed
 from service.inference.scheduler import Dropped, Fate, Scores, WindowItem
 from service.limits import TokenBucket
-from service.protocol import FrameOutcome, FramesOutcome, Options, Outcome, Prediction, ServerMessage
+from service.protocol import (
+    FaceResult,
+    FrameOutcome,
+    FramesOutcome,
+    Options,
+    Outcome,
+    Prediction,
+    ServerMessage,
+    encode,
+)
 from service.session import CaptureClock, Frame, Session
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry
+from service.vision.detect import Face
 from service.vision.follow import Follower
+from service.vision.group import Group
 from service.vision.look import Sighting, StageTimes
 from service.vision.quality import CropQuality
 from tests.fakes import NETWORK, FixedDetector, ManualClock, Recorder
@@ -32,6 +46,8 @@ class ScriptedLook:
         self.seen: list[bytes] = []
         self.moments_s: list[float] = []
         self.during: Callable[[], object] = lambda: None
+        self.people = FixedDetector()
+        self.gray = np.random.default_rng(0).integers(0, 256, (200, 2000), np.uint8)
 
     def follower(self) -> Follower:
         return Follower(FixedDetector(), every=1)
@@ -54,8 +70,27 @@ class ScriptedLook:
             raise BadImage("corrupt", "damaged")
         if jpeg.startswith(b"none"):
             return None
-        box = Box(1000, 10, 100, 100) if jpeg.startswith(b"far") else FACE
+        return self.sighting(Box(1000, 10, 100, 100) if jpeg.startswith(b"far") else FACE)
+
+    def sighting(self, box: Box) -> Sighting:
         return Sighting(box, box, 0.9, np.full((48, 48), len(self.seen), np.uint8), CropQuality(0.5, 0.1))
+
+    def group(self, ids: Iterator[int], keep_s: float) -> Group:
+        return Group(self.people, 1, ids, keep_s)
+
+    def several(
+        self, jpeg: bytes, geometry: CropGeometry, times: StageTimes, *, group: Group, time_s: float, most: int
+    ) -> list[tuple[int, Sighting]]:
+        """Faces by letter, each where it always is: ``abc`` has three, the first the largest."""
+        del geometry, times
+        self.seen.append(jpeg)
+        self.moments_s.append(time_s)
+        self.during()
+        if jpeg.startswith(b"bad"):
+            raise BadImage("corrupt", "damaged")
+        self.people.faces = [Face(Box(200.0 * (letter - ord("a")), 50, 100 - letter % 8, 100), 0.9) for letter in jpeg]
+        found = group.detect(self.gray, time_s, most)
+        return [(face_id, self.sighting(face.box)) for face_id, face in found]
 
 
 class RecordingTracer:
@@ -120,6 +155,8 @@ class Desk:
             step = self.session.work()
             if isinstance(step, WindowItem):
                 self.windows.append(step)
+            elif isinstance(step, tuple):
+                self.windows += step
             elif step is not None:
                 step()
 
@@ -853,3 +890,276 @@ def test_faces_are_told_with_the_prediction_that_was_sent() -> None:
     desk.run()
     desk.session.close()
     assert len(desk.recorder.faces) == 2
+
+
+# Several faces
+
+
+def several(count: int = 4, people: bytes = b"ab", **options: Any) -> Desk:
+    """A desk that has looked at some frames with these people."""
+    desk = Desk(faces=8, **options)
+    desk.feed(*[people] * count)
+    return desk
+
+
+def settle_as_stuck(desk: Desk) -> None:
+    """What the watchdog does about the frame that a worker is at."""
+    desk.session.aborted(None)()
+
+
+def faces_of(message: ServerMessage) -> list[tuple[int, str, object]]:
+    """Id, state, and emotion or frames needed, of each face."""
+    assert isinstance(message, Prediction)
+    return [
+        (face.id, face.state, face.frames_needed if face.state == "filling" else face.emotion) for face in message.faces
+    ]
+
+
+class TestSeveralFaces:
+    def test_windows_fill(self) -> None:
+        """Until one window is full the frame says how many frames are missing, and where the largest face is."""
+        desk = several(3)
+        desk.feed(b"abc")
+        message = desk.send()[-1]
+        assert isinstance(message, FrameOutcome)
+        assert (message.outcome, message.detail["frames_needed"]) == (Outcome.WINDOW_FILLING, 1)
+        assert message.detail["box"] == pytest.approx((0, 50, 99, 100), abs=0.1)
+
+    def test_a_prediction_has_all_faces(self) -> None:
+        """Largest first, each with its own window and emotion; one that is new fills beside them."""
+        desk = several(4)
+        desk.send()
+        desk.feed(b"abc")
+        assert desk.windows[0].key is desk.windows[1].key is desk.session
+        assert [item.face for item in desk.windows] == [0, 1]
+        first, second = desk.windows
+        first.deliver(scores(best=3))
+        assert desk.send() == []
+        second.deliver(scores(best=4))
+        (message,) = desk.send()
+        assert faces_of(message) == [(0, "ready", "happy"), (1, "ready", "sad"), (2, "filling", 4)]
+
+    def test_a_filling_face(self) -> None:
+        """It says where it is and how good its crop is, and nothing of emotions."""
+        desk = several(4)
+        desk.feed(b"abc")
+        desk.run()
+        message = desk.send()[-1]
+        assert isinstance(message, Prediction)
+        said = json.loads(encode(message))["faces"][2]
+        assert set(said) == {"id", "box", "crop_box", "score", "state", "frames_needed", "quality"}
+
+    def test_crops_are_never_mixed(self) -> None:
+        """A face that was away for a frame has the crops of the frames it was in."""
+        desk = several(4)
+        desk.feed(b"b", b"ab")
+        windows = {(item.face, tuple(int(crop[0, 0]) for crop in item.window)) for item in desk.windows}
+        assert windows == {(1, (1, 2, 3, 4, 5)), (0, (1, 2, 3, 4, 6)), (1, (2, 3, 4, 5, 6))}
+
+    def test_the_largest_only(self) -> None:
+        """No more faces than were asked for."""
+        desk = Desk(faces=2)
+        desk.feed(*[b"abc"] * 5)
+        desk.run()
+        assert [face_id for face_id, _, _ in faces_of(desk.send()[-1])] == [0, 1]
+
+    def test_no_face(self) -> None:
+        """A frame without any face is told as ever."""
+        desk = Desk(faces=2)
+        desk.feed(b"", b"bad")
+        assert desk.outcomes() == [(0, "no_face"), (1, "bad_image")]
+
+    @pytest.mark.parametrize("lost", [Dropped.REPLACED, Dropped.EXPIRED, Dropped.FULL, RunnerFailed("x")])
+    def test_one_is_not_answered(self, lost: Fate) -> None:
+        """The frame is a prediction with the faces that were."""
+        desk = several(5)
+        first, second = desk.windows
+        second.deliver(scores(best=4))
+        first.deliver(lost)
+        assert faces_of(desk.send()[-1]) == [(1, "ready", "sad")]
+
+    def test_none_is_answered(self) -> None:
+        """Then the frame's outcome is that of the largest face, and it is counted once."""
+        desk = several(4)
+        desk.feed(b"abc")
+        first, second = desk.windows
+        second.deliver(RunnerFailed("x"))
+        first.deliver(Dropped.REPLACED)
+        assert desk.outcomes()[-1] == (4, "superseded")
+        assert desk.session.totals().outcomes == {Outcome.WINDOW_FILLING: 4, Outcome.SUPERSEDED: 1}
+
+    def test_order(self) -> None:
+        """A frame whose faces were answered before an older frame's waits for it."""
+        desk = several(6, freshness="every")
+        desk.send()
+        old_a, old_b, new_a, new_b = desk.windows
+        for item in (old_a, new_a, new_b):
+            item.deliver(scores())
+        assert desk.outcomes() == []
+        old_b.deliver(scores())
+        assert desk.outcomes() == [(4, "prediction"), (5, "prediction")]
+
+    def test_a_frame_that_failed_holds_up_nobody(self) -> None:
+        """Other outcomes overtake predictions, and those that come after go their way."""
+        desk = several(6, freshness="every")
+        desk.send()
+        old_a, old_b, new_a, new_b = desk.windows
+        new_a.deliver(Dropped.FULL)
+        new_b.deliver(Dropped.FULL)
+        assert desk.outcomes() == [(5, "overloaded")]
+        old_a.deliver(scores())
+        old_b.deliver(scores())
+        assert desk.outcomes() == [(4, "prediction")]
+
+    def test_a_worker_that_came_back(self) -> None:
+        """A frame given up while a worker was with it holds up none that come later."""
+        desk = several(4)
+        desk.send()
+        desk.receive(b"ab")
+        desk.look.during = lambda: settle_as_stuck(desk)
+        desk.work()
+        desk.look.during = lambda: None
+        assert desk.outcomes() == [(4, "failed")]
+        desk.run()
+        desk.feed(b"ab")
+        desk.run()
+        assert desk.outcomes() == [(5, "prediction")]
+
+    def test_closed(self) -> None:
+        """What runs when the client leaves is abandoned once, and its answers reach nobody."""
+        desk = several(5)
+        desk.session.close()
+        desk.run()
+        assert desk.send() == []
+        assert desk.session.totals().outcomes[Outcome.ABANDONED] == 5
+
+    def test_more_faces_from_now_on(self) -> None:
+        """An update from one face to several: the face that was there keeps its id and its window."""
+        desk = Desk()
+        desk.feed(*[b"face"] * 4)
+        desk.session.update(Options(faces=2), NETWORK)
+        desk.feed(b"ab")
+        assert [item.face for item in desk.windows] == [0]
+        desk.run()
+        assert faces_of(desk.send()[-1]) == [(0, "ready", "happy"), (1, "filling", 4)]
+
+    def test_one_face_from_now_on(self) -> None:
+        """An update from several faces to one: the largest keeps its id and its window, another gets a new id."""
+        desk = several(4)
+        desk.session.update(Options(faces=1), NETWORK)
+        desk.feed(b"face")
+        desk.run()
+        assert faces_of(desk.send()[-1]) == [(0, "ready", "happy")]
+        desk.feed(*[b"far"] * 5)
+        desk.run()
+        assert faces_of(desk.send()[-1]) == [(2, "ready", "happy")]
+
+    def test_whole_pictures_have_one_face(self) -> None:
+        """With region=whole the picture is the face, however many are asked for."""
+        desk = Desk(faces=8, region="whole")
+        desk.feed(*[b"face"] * 5)
+        desk.run()
+        assert faces_of(desk.send()[-1]) == [(0, "ready", "happy")]
+
+    def test_resumed(self) -> None:
+        """Ids and windows of all faces go on over a short break; after a long one the ids do."""
+        before = several(4, freshness="every")
+        after = before.gone_on_with(faces=8)
+        after.feed(b"ab")
+        assert [item.face for item in after.windows] == [0, 1]
+        after.clock.advance(5.0)
+        last = after.gone_on_with(faces=8)
+        last.feed(*[b"ab"] * 4)
+        assert last.windows == []
+        last.feed(b"ab")
+        assert [item.face for item in last.windows] == [0, 1]
+
+    def test_another_network(self) -> None:
+        """The windows of all faces begin anew."""
+        desk = several(4)
+        desk.session.update(Options(faces=8), replace(NETWORK, name="other"))
+        desk.feed(b"ab")
+        assert desk.windows == []
+
+
+# Smoothing
+
+
+def said(desk: Desk, *best: int, after_s: float = 0.1) -> list[FaceResult]:
+    """The first face of the predictions for as many frames, by what the network sees in each."""
+    faces = []
+    for each in best:
+        desk.feed(b"face", after_s=after_s)
+        desk.run(scores(best=each))
+        message = desk.send()[-1]
+        assert isinstance(message, Prediction)
+        faces.append(message.faces[0])
+    return faces
+
+
+class TestSmoothing:
+    def test_off(self) -> None:
+        """Without it what is smoothed is what the network said."""
+        for face in said(filled(), 3, 4, 3):
+            assert (face.smoothed, face.emotion) == (face.probabilities, face.raw_emotion)
+
+    def test_on(self) -> None:
+        """One frame of another emotion is seen in the raw scores and not in the label; if it lasts it is."""
+        faces = said(filled(smoothing_ms=500), 3, 4, 3, *[4] * 8)
+        assert [face.raw_emotion for face in faces[:3]] == ["happy", "sad", "happy"]
+        assert [face.emotion for face in faces[:3]] == ["happy"] * 3
+        assert faces[-1].emotion == "sad"
+        share = 1 - math.exp(-0.1 / 0.5)
+        first, second = faces[:2]
+        assert first.smoothed == pytest.approx(first.probabilities, abs=1e-6)
+        expected = {
+            label: value * (1 - share) + second.probabilities[label] * share
+            for label, value in first.probabilities.items()
+        }
+        assert second.smoothed == pytest.approx(expected, abs=1e-6)
+
+    def test_uncertain_goes_by_what_is_shown(self) -> None:
+        """In between two emotions the one that is shown is not probable enough to be sure of."""
+        faces = said(filled(smoothing_ms=500), 3, *[4] * 8)
+        shown = [face.smoothed[face.emotion] for face in faces]
+        assert [face.uncertain for face in faces] == [probability < NETWORK.uncertain_below for probability in shown]
+        assert {face.uncertain for face in faces} == {True, False}
+
+    def test_another_face(self) -> None:
+        """A new id begins anew."""
+        desk = filled(smoothing_ms=5000)
+        said(desk, 3)
+        desk.feed(*[b"far"] * 5)
+        desk.run(scores(best=4))
+        assert faces_of(desk.send()[-1]) == [(1, "ready", "sad")]
+
+    def test_each_face_has_its_own(self) -> None:
+        """What one face shows moves no other."""
+        desk = several(6, smoothing_ms=5000, freshness="every")
+        for item in desk.windows:
+            item.deliver(scores(best=3 + item.face))
+        assert [emotion for _, _, emotion in faces_of(desk.send()[-1])] == ["happy", "sad"]
+
+    def test_over_a_break(self) -> None:
+        """It goes on with the window, and begins anew where the window does."""
+        before = filled(smoothing_ms=5000, freshness="every")
+        said(before, 3)
+        after = before.gone_on_with(smoothing_ms=5000)
+        (face,) = said(after, 4)
+        assert (face.raw_emotion, face.emotion) == ("sad", "happy")
+        after.clock.advance(5.0)
+        last = after.gone_on_with(smoothing_ms=5000)
+        last.feed(*[b"face"] * 4)
+        (face,) = said(last, 4)
+        assert face.emotion == "sad"
+
+    def test_an_answer_for_nobody(self) -> None:
+        """What comes for a session that was gone on with moves nothing."""
+        before = filled(smoothing_ms=5000, freshness="every")
+        said(before, 3)
+        before.feed(b"face")
+        (late,) = before.windows
+        after = before.gone_on_with(smoothing_ms=5000)
+        late.deliver(scores(best=4))
+        (face,) = said(after, 3)
+        assert face.smoothed == pytest.approx(face.probabilities, abs=1e-6)

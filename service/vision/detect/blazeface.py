@@ -1,5 +1,8 @@
 """BlazeFace, short range (Bazarevsky et al. 2019): the network of MediaPipe's face detection."""
 
+from __future__ import annotations
+
+from copy import copy
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -48,7 +51,8 @@ class BlazeFace:
     The frame is fitted into 128x128 pixels, its middle to the square's middle, black around it, as MediaPipe does.
     That finds faces from about 15 % of the frame's longer side on. Only where it finds none, a second look takes
     the two ends of an oblong frame as two pictures in one run: from about 11 % on at 4:3, 9 % at 16:9, where
-    someone at arm's length from a laptop is no larger.
+    someone at arm's length from a laptop is no larger. That the first look finds the largest face does not mean that it
+    finds the others, so where several are wanted both looks are always taken, `for_several`: 2.9 ms for 1.2 ms.
 
     Overlapping candidates are averaged with their scores as weights (the paper's section 3.4), which keeps the box
     steady from frame to frame. Key points 3 to 5 are the middle of the mouth and the ears (tragions), the picture's
@@ -65,14 +69,22 @@ class BlazeFace:
         self._min_logit = float(np.log(min_score / (1 - min_score)))
         self._blend_iou = blend_iou
         self._second_look = second_look
+        self._looks_twice = False
+
+    def for_several(self) -> BlazeFace:
+        """The same detector, which takes the second look where the first has found a face, too."""
+        twice = copy(self)
+        twice._looks_twice = self._second_look  # noqa: SLF001 - one of its own
+        return twice
 
     def detect(self, gray: NDArray[np.uint8]) -> list[Face]:
         """Find the faces of ``gray``, uint8 [height, width], largest first, with six key points each."""
         if not gray.size:
             return []
         height, width = gray.shape
-        candidates, scores = self._look(gray, [Tile(0, 0, height, width)])
-        if not len(scores) and self._second_look:
+        whole = Tile(0, 0, height, width)
+        candidates, scores = self._look(gray, [whole, *tiles(height, width)] if self._looks_twice else [whole])
+        if not len(scores) and self._second_look and not self._looks_twice:
             candidates, scores = self._look(gray, tiles(height, width))
         return largest_first(_face(row, score) for row, score in blend(candidates, scores, self._blend_iou))
 

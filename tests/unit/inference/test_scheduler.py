@@ -1,5 +1,7 @@
 """service.inference.scheduler: the contract of design, line by line, without threads or clocks."""
 
+from collections import Counter
+
 import pytest
 
 from service.errors import Overloaded
@@ -421,3 +423,61 @@ def test_has_work(scheduler: Scheduler, box: Letterbox) -> None:
     scheduler.next(0.0)
     submit(scheduler, box.item("a4", key="a"))
     assert (scheduler.has_work, scheduler.waiting_windows) == (False, 1)
+
+
+# Several faces
+
+
+def test_faces_of_a_session_leave_together(scheduler: Scheduler, box: Letterbox) -> None:
+    """The windows of one frame's faces are one batch, and so are those of others."""
+    submit(scheduler, *(box.item("a", face=face) for face in range(2)), box.item("b"))
+    work = batch(scheduler.next(0.0))
+    assert [(item.key, item.face) for item in work.items] == [("a", 0), ("b", 0), ("a", 1)]
+
+
+def test_a_window_replaces_that_of_its_face(scheduler: Scheduler, box: Letterbox) -> None:
+    """A newer window takes the place of the older one of the same face, and of no other."""
+    olds = [box.item("a", face=face, replaces=True) for face in range(2)]
+    submit(scheduler, *olds)
+    assert scheduler.submit(box.item("a", face=1, replaces=True), 0.0) is olds[1]
+    assert scheduler.waiting_windows == 2
+
+
+def test_eight_faces_get_no_more_than_one(scheduler: Scheduler, box: Letterbox) -> None:
+    """Under load, sessions take turns by windows: one with eight faces has the share of one with a single face."""
+
+    def line_up() -> None:
+        for face in range(8):
+            scheduler.submit(box.item("many", face=face, replaces=True), 0.0)
+        for name in ("one", "two", "three", "four", "five", "six", "seven"):
+            scheduler.submit(box.item(name, replaces=True), 0.0)
+
+    ran: Counter[object] = Counter()
+    faces: Counter[int] = Counter()
+    for _ in range(160):
+        line_up()
+        work = batch(scheduler.next(0.0))
+        ran.update(item.key for item in work.items)
+        faces.update(item.face for item in work.items if item.key == "many")
+        scheduler.done(work, 0.0)
+    assert set(ran.values()) == {80}
+    assert set(faces.values()) == {10}, "its faces have the same share each"
+
+
+def test_many_faces_with_many_frames_get_no_more(scheduler: Scheduler, box: Letterbox) -> None:
+    """Nor do they where nothing is dropped: both sessions have half of each batch while both wait."""
+    for _ in range(4):
+        scheduler.submit(box.item("one"), 0.0)
+    submit(scheduler, *(box.item("many", face=face) for face in range(8)))
+    for _ in range(2):
+        work = batch(scheduler.next(0.0))
+        assert Counter(item.key for item in work.items) == {"one": 2, "many": 2}
+        scheduler.done(work, 0.0)
+
+
+def test_a_session_that_leaves_takes_all_its_faces(scheduler: Scheduler, box: Letterbox) -> None:
+    """The windows of all faces of a caller that is gone are dropped."""
+    submit(scheduler, *(box.item("a", face=face) for face in range(3)), box.item("b"))
+    assert len(scheduler.drop("a")) == 3
+    assert keys(scheduler.next(0.0)) == ["b"]
+    assert scheduler.next(0.0) is None

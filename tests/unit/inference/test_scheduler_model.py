@@ -11,7 +11,7 @@ from service.errors import Overloaded
 from service.inference.scheduler import Batch, Scheduler, WindowItem, Work
 from tests.fakes import Letterbox, ScriptedSource, echo_runner
 
-KEYS, LANES, MAX_WAITING, HOLD_S = "abc", {"one@1": 1, "two@1": 2, "three@1": 3}, 9, 0.005
+KEYS, FACES, LANES, MAX_WAITING, HOLD_S = "abc", (0, 1), {"one@1": 1, "two@1": 2, "three@1": 3}, 9, 0.005
 ONE_AT_A_TIME = "two@1"
 
 
@@ -29,6 +29,10 @@ class Book:
         self.ends[how] += 1
 
 
+def _who(item: WindowItem) -> tuple[object, int]:
+    return item.key, item.face
+
+
 class Schedule(RuleBasedStateMachine):
     """Steps that clients and workers take in any order, and a book that is kept beside the scheduler's own."""
 
@@ -44,15 +48,16 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(
         key=st.sampled_from(KEYS),
+        face=st.sampled_from(FACES),
         lane=st.sampled_from(list(LANES)),
         replaces=st.booleans(),
         lasts_s=st.none() | st.sampled_from([0.001, 0.01]),
     )
-    def submit(self, key: str, lane: str, *, replaces: bool, lasts_s: float | None) -> None:
+    def submit(self, key: str, face: int, lane: str, *, replaces: bool, lasts_s: float | None) -> None:
         expires_s = None if lasts_s is None else self.now_s + lasts_s
-        item = self.box.item("w", key=key, replaces=replaces, expires_s=expires_s)
+        item = self.box.item("w", key=key, face=face, replaces=replaces, expires_s=expires_s)
         item.lane = lane
-        mine = [waiting for waiting in self.book.waiting if waiting.key == key]
+        mine = [waiting for waiting in self.book.waiting if _who(waiting) == (key, face)]
         gives_way = mine[-1] if replaces and mine and mine[-1].replaces and mine[-1].lane == lane else None
         try:
             replaced = self.scheduler.submit(item, self.now_s)
@@ -83,7 +88,10 @@ class Schedule(RuleBasedStateMachine):
     @rule(key=st.sampled_from(KEYS))
     def leave(self, key: str) -> None:
         dropped = self.scheduler.drop(key)
-        assert dropped == [item for item in self.book.waiting if item.key == key]
+        gone = [item for item in self.book.waiting if item.key == key]
+        assert sorted(dropped, key=id) == sorted(gone, key=id)
+        for face in FACES:
+            assert [item for item in dropped if item.face == face] == [item for item in gone if item.face == face]
         for item in dropped:
             self.book.end(item, "dropped")
 
@@ -96,8 +104,8 @@ class Schedule(RuleBasedStateMachine):
         assert self.scheduler.waiting_windows == len(self.book.waiting)
 
     @invariant()
-    def no_key_is_in_two_batches(self) -> None:
-        running = [{item.key for item in work.items} for work in self.at_work if isinstance(work, Batch)]
+    def no_face_is_in_two_batches(self) -> None:
+        running = [{_who(item) for item in work.items} for work in self.at_work if isinstance(work, Batch)]
         assert sum(map(len, running)) == len(set().union(*running))
 
     @invariant()
@@ -117,12 +125,12 @@ class Schedule(RuleBasedStateMachine):
         work = self.scheduler.next(self.now_s, others)
         if work is None:
             batches = [work for work in self.at_work if isinstance(work, Batch)]
-            running = {item.key for work in batches for item in work.items}
+            running = {_who(item) for work in batches for item in work.items}
             if ONE_AT_A_TIME in (
                 work.lane for work in batches
-            ):  # Those behind its batch, of their key too, wait for it.
-                running |= {item.key for item in self.book.waiting if item.lane == ONE_AT_A_TIME}
-            assert {item.key for item in self.book.waiting} <= running, "a window waits for nothing"
+            ):  # Those behind its batch, of their face too, wait for it.
+                running |= {_who(item) for item in self.book.waiting if item.lane == ONE_AT_A_TIME}
+            assert {_who(item) for item in self.book.waiting} <= running, "a window waits for nothing"
             return False
         self.at_work.append(work)
         if isinstance(work, Batch):
@@ -140,8 +148,8 @@ class Schedule(RuleBasedStateMachine):
         assert item.expires_s is None or item.expires_s > self.now_s
         self.book.end(item, "ran")
         place = next(place for place, submitted in enumerate(self.submitted) if submitted is item)
-        order = self.book.ran.setdefault(item.key, [])
-        assert not order or order[-1] < place, "a window ran before an older one of its key"
+        order = self.book.ran.setdefault(_who(item), [])
+        assert not order or order[-1] < place, "a window ran before an older one of its face"
         order.append(place)
 
     def done(self, work: Work) -> None:

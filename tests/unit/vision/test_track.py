@@ -1,9 +1,12 @@
+from itertools import count
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.vision.boxes import Box
-from service.vision.track import same_face
+from service.vision.track import Track, Tracks, same_face
 
 FACE = Box(100, 80, 60, 60)
 sizes = st.floats(8, 800)
@@ -46,3 +49,157 @@ def test_either_way(before: Box, now: Box) -> None:
 def test_any_resolution(before: Box, now: Box, zoom: float) -> None:
     """The same two faces in a frame of another resolution get the same answer."""
     assert same_face(before, now) == same_face(before.scaled(zoom, zoom), now.scaled(zoom, zoom))
+
+
+def alike(track: Track, index: int) -> float | None:
+    """Everyone looks like everyone."""
+    del track, index
+    return 0.9
+
+
+def unknown(track: Track, index: int) -> float | None:
+    """Nobody was near enough to be known again."""
+    del track, index
+    return None
+
+
+class Faces:
+    """Tracks of faces whose look is a letter: how alike two are is whether the letters are the same."""
+
+    def __init__(self) -> None:
+        self.tracks = Tracks(count(), keep_s=1.0)
+        self.looks: dict[int, str] = {}
+        self.time_s = 0.0
+
+    def see(self, after_s: float = 0.04, **places: float) -> dict[str, int]:
+        """The ids of faces 100 wide whose left edges are at these places."""
+        self.time_s += after_s
+        boxes = [Box(place, 50, 100, 100) for place in places.values()]
+        looks = list(places)
+
+        def likeness(track: Track, index: int) -> float:
+            return 0.95 if self.looks[track.id] == looks[index] else 0.3
+
+        found = self.tracks.update(boxes, self.time_s, likeness)
+        for track, look in zip(found, looks, strict=True):
+            self.looks[track.id] = look
+        return {look: track.id for look, track in zip(looks, found, strict=True)}
+
+
+class TestTracks:
+    def test_new_faces(self) -> None:
+        """Each face gets an id of its own, and keeps it however the detector sorts them."""
+        faces = Faces()
+        assert faces.see(a=100, b=400) == {"a": 0, "b": 1}
+        assert faces.see(b=405, a=103, c=700) == {"b": 1, "a": 0, "c": 2}
+
+    def test_jitter(self) -> None:
+        """Boxes that shake by a tenth of the face change nothing."""
+        faces = Faces()
+        shakes = np.random.default_rng(1).uniform(-10, 10, (50, 2))
+        assert {tuple(faces.see(a=100 + one, b=230 + other).items()) for one, other in shakes} == {(("a", 0), ("b", 1))}
+
+    def test_motion_without_a_look(self) -> None:
+        """Two who pass each other half a face apart are told by their motion alone."""
+        tracks, ids = Tracks(count(), keep_s=1.0), []
+        for index in range(30):
+            right = Box(100 + 15 * index, 50, 100, 100)
+            left = Box(500 - 15 * index, 110, 100, 100)
+            found = tracks.update([right, left] if index % 2 else [left, right], index * 0.04, unknown)
+            ids.append([track.id for track in (found if index % 2 else reversed(found))])
+        assert ids == [ids[0]] * 30
+
+    def test_a_crossing_behind(self) -> None:
+        """Who is covered for half a second and comes out on the other side is the same as before."""
+        faces = Faces()
+        for step in range(8):
+            faces.see(a=100 + 20 * step, b=400 - 5 * step)
+        for step in range(8, 20):
+            assert faces.see(b=400 - 5 * step) == {"b": 1}
+        assert faces.see(a=420, b=300) == {"a": 0, "b": 1}
+
+    def test_a_place_taken_over(self) -> None:
+        """A face where another was, that looks like neither, is a new one: crops of two people are never one window."""
+        faces = Faces()
+        faces.see(a=100)
+        assert faces.see(b=110) == {"b": 1}
+
+    def test_who_was_covered_covers(self) -> None:
+        """Where the face in view looks like the one that was hidden behind, it is that one."""
+        faces = Faces()
+        faces.see(a=100, b=230)
+        faces.see(b=150)
+        assert faces.see(a=145) == {"a": 0}
+
+    def test_a_better_look_of_who_was_covered(self) -> None:
+        """Who is in view yields where the face looks enough like them, but clearly more like who was covered."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(230, 50, 100, 100)], 0.0, alike)
+        tracks.update([Box(150, 50, 100, 100)], 0.04, lambda track, _: 0.9 if track.id == 0 else 0.2)
+        (found,) = tracks.update([Box(160, 50, 100, 100)], 0.08, lambda track, _: 0.6 if track.id == 0 else 0.9)
+        assert found.id == 1
+
+    def test_place_against_look(self) -> None:
+        """A face near where one was expected, that looks clearly more like another, is neither."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(200, 50, 100, 100)], 0.0, alike)
+        (found,) = tracks.update([Box(130, 50, 100, 100)], 0.04, lambda track, _: 0.6 if track.id == 0 else 0.9)
+        assert found.id == 2
+
+    def test_in_doubt_a_new_id(self) -> None:
+        """Two faces that look alike, and one that could be either: it is neither."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(190, 50, 100, 100)], 0.0, alike)
+        (found,) = tracks.update([Box(145, 50, 100, 100)], 0.04, alike)
+        assert found.id == 2
+
+    @pytest.mark.parametrize(("away_s", "same"), [(0.3, True), (0.95, True), (1.1, False)])
+    def test_leaving_and_coming_back(self, away_s: float, *, same: bool) -> None:
+        """A face that is back within the gap keeps its id; later it has another."""
+        faces = Faces()
+        faces.see(a=100, b=400)
+        for _ in range(10):
+            faces.see(after_s=away_s / 10, b=400)
+        assert (faces.see(after_s=0.0, a=110, b=400)["a"] == 0) == same
+
+    def test_another_comes_back(self) -> None:
+        """Who comes where someone has left gets an id of their own."""
+        faces = Faces()
+        faces.see(a=100)
+        faces.see()
+        assert faces.see(c=100) == {"c": 1}
+
+    def test_a_look_that_cannot_be_told(self) -> None:
+        """Who was hidden is not known again by place alone."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([FACE], 0.0, unknown)
+        tracks.update([], 0.04, unknown)
+        (found,) = tracks.update([FACE], 0.08, unknown)
+        assert found.id == 1
+
+    def test_a_pause(self) -> None:
+        """After a time without pictures, or on another clock, faces are known again by their look, at their place."""
+        faces = Faces()
+        faces.see(a=100, b=400)
+        faces.time_s += 60
+        assert faces.see(b=410, a=90) == {"b": 1, "a": 0}
+        faces.time_s = 0
+        assert faces.see(a=100, c=400) == {"a": 0, "c": 2}
+
+    def test_another_size(self) -> None:
+        """A face of another size is someone else, nearer or farther."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 100, 100, 100)], 0.0, alike)
+        (found,) = tracks.update([Box(50, 50, 200, 200)], 0.04, alike)
+        assert found.id == 1
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(st.lists(st.lists(boxes, max_size=6), max_size=6))
+def test_every_face_has_its_own_track(pictures: list[list[Box]]) -> None:
+    """Whatever is found, each face of a picture has a track that no other has, at its place."""
+    tracks = Tracks(count(), keep_s=1.0)
+    for index, found in enumerate(pictures):
+        told = tracks.update(found, index * 0.1, alike)
+        assert [track.box for track in told] == found
+        assert len({track.id for track in told}) == len(found)
