@@ -100,7 +100,7 @@ def _face(face: FaceResult, shrunk: float) -> Face:
         crop_box=_pixels(face.crop_box, shrunk),
         score=face.score,
         # Only faces whose window is not full have it.
-        frames_needed=getattr(face, "frames_needed", None),
+        frames_needed=face.frames_needed,
         quality={**face.quality.model_dump(), "size": round(face.quality.size * shrunk, _PIXEL_DIGITS)},
     )
     if face.state != READY:
