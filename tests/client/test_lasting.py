@@ -714,12 +714,14 @@ def test_cancelling_at_any_await(use: Callable[[LastingSession], Awaitable[None]
 def test_events_that_nobody_takes() -> None:
     """What waits for the iterator is bounded, over any number of connections; who waits to send is told of the end."""
     count = EVENT_BUFFER * 3
+    go = asyncio.Event()
 
     async def noisy(talk: Talk) -> None:
         await talk.start(1)
         await talk.next()
         for _ in range(count):
             await talk.say(NOISE)
+        await go.wait()
         await talk.say(protocol.ErrorMessage(code="slow_reader", message="Slow", retryable=False, close_code=1008))
         await talk.socket.close(1008)
 
@@ -729,6 +731,7 @@ def test_events_that_nobody_takes() -> None:
             await until(lambda: len(session._events) >= EVENT_BUFFER)
             await turns(200)
             assert len(session._events) == EVENT_BUFFER
+            go.set()
             for _ in range(count):
                 await next_of(session, SessionUpdated)
             with pytest.raises(SessionError, match="slow_reader"):
