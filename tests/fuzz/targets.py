@@ -114,7 +114,8 @@ def _check_refusal(error: TimeConvError) -> None:
 
 def _check_options(options: Options) -> None:
     assert 1 <= options.stride <= 5
-    assert (options.faces, options.smoothing_ms) == (1, 0)
+    assert 1 <= options.faces <= 8
+    assert 0 <= options.smoothing_ms <= 5000
     assert options.max_age_ms is None or options.freshness == "latest"
     protocol.encode(protocol.SessionUpdated(options=options, from_seq=0, max_in_flight=2))
 
