@@ -16,7 +16,7 @@ STUCK_EXIT = 70
 
 NEED_A_GPU = frozenset({"timeconv_device_memory_bytes"})
 """Metrics that are not there without one: queries on them are run, and return nothing."""
-NEED_A_FAULT = frozenset({"TimeConv · Service / Alerts over time"})
+NEED_A_FAULT = frozenset({"TimeConv · Service / Alerts that fire", "TimeConv · Service / Alerts over time"})
 """Panels that are empty while all is well, and must not be when it is not."""
 MUST_FIRE = {
     "normal": frozenset[str](),
@@ -85,12 +85,13 @@ class Run:
 
 
 def runnable(query: str) -> str:
-    """A query of a panel as it is run here: filled in, and what it compares with an earlier time with 15 s ago.
+    """A query of a panel as it is run here: filled in, and what it compares with an earlier time with 15 s ago."""
+    return re.sub(r"\boffset 1[hdw]\b", "offset 15s", filled(query, job="timeconv"))
 
-    What a panel shows where there is nothing (``or vector(0)``) is left out: it would be data of any query.
-    """
-    shorter = re.sub(r"\boffset 1[hdw]\b", "offset 15s", filled(query, job="timeconv"))
-    return re.sub(r"\s+or vector\(0\)", "", shorter)
+
+def without_zero(query: str) -> str:
+    """A query without the zero that a panel shows in place of nothing: it would be data of any query."""
+    return re.sub(r"\s+or vector\(0\)", "", query)
 
 
 def judged(run: Run) -> list[str]:
@@ -146,7 +147,7 @@ def selectors(query: str) -> list[str]:
 def _has_data(run: Run, what: str, query: str) -> Iterator[str]:
     """Each query returns data in each of the three, except where that needs a fault, or a GPU."""
     try:
-        empty = [phase.name for phase in run.phases if not run.series(query, phase)]
+        empty = [phase.name for phase in run.phases if not run.series(without_zero(query), phase)]
     except BadQuery as error:
         yield f"{what}: {error}: {query}"
         return

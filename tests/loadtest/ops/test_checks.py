@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from loadtest.errors import CannotGenerate
 from loadtest.ops import checks, prometheus
-from loadtest.ops.checks import Phase, Run, judged, runnable, selectors
+from loadtest.ops.checks import Phase, Run, judged, runnable, selectors, without_zero
 from loadtest.ops.panels import Panel
 from loadtest.ops.prometheus import BadQuery, Prometheus, Rule, Series, scraping
 
@@ -129,7 +129,10 @@ def test_before_is_a_moment_ago() -> None:
 
 def test_nothing_is_no_zero() -> None:
     """A zero that a panel shows in place of nothing is no data of its query."""
-    assert runnable("(sum(up) or vector(0)) + sum(up) or vector(0)") == "(sum(up)) + sum(up)"
+    assert without_zero("(sum(up) or vector(0)) + sum(up) or vector(0)") == "(sum(up)) + sum(up)"
+    fake = FakePrometheus()
+    fake.since["timeconv_b or vector(0)"] = 0
+    assert judged(run(fake, query="timeconv_b or vector(0)"))[0].startswith("Service / Frames: no data in normal")
 
 
 def test_selectors() -> None:
