@@ -1,6 +1,7 @@
 """What integration tests share: a real server on a free port, and real pictures of a face."""
 
 import asyncio
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -99,3 +100,11 @@ def empty_jpeg() -> bytes:
 def face_clip() -> list[bytes]:
     """Twenty frames of a moving, smiling face, as JPEGs."""
     return [jpeg(frame) for frame in moving_face(20)]
+
+
+@pytest.fixture
+def heeded_interrupt() -> Iterator[None]:
+    """Heed SIGINT, which who starts the tests in the background may have them ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -278,6 +278,7 @@ def interrupted(wait: Callable[[], object]) -> None:
         timer.join()
 
 
+@pytest.mark.usefixtures("heeded_interrupt")
 def test_ctrl_c() -> None:
     """It breaks off a wait and leaves the session as it was; the next one in the block ends it at once."""
 
@@ -307,6 +308,7 @@ def test_ctrl_c() -> None:
         interrupted(lambda: connect_silently(address))
 
 
+@pytest.mark.usefixtures("heeded_interrupt")
 def test_ctrl_c_at_the_end_of_the_block() -> None:
     """While the session is ended in order it is ended at once."""
 

@@ -239,14 +239,6 @@ def test_stopping_early(clip: Path, tmp_path: Path) -> None:
     assert [row["outcome"] for row in rows_of(tmp_path / "out.csv")] == ["prediction"] * 3
 
 
-@pytest.fixture
-def heeded_interrupt() -> Iterator[None]:
-    """Heed SIGINT, which who starts the tests in the background may have them ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heeded_interrupt")
 def test_ctrl_c(clip: Path, tmp_path: Path) -> None:
     """Ctrl-C ends the command's run in order: complete rows and a summary."""
