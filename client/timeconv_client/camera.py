@@ -7,7 +7,9 @@ import asyncio
 import math
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -193,7 +195,7 @@ class Video(_Source):
     ) -> None:
         """Take over an open capture."""
         super().__init__(capture, quality, longest_side)
-        self.fps = _frame_rate(capture)
+        self.fps = frame_rate(capture)
         self._realtime = realtime
         self._index = 0
         self._began_s: float | None = None
@@ -280,20 +282,27 @@ def encode(picture: Picture, quality: int = DEFAULT_QUALITY, longest_side: int =
 
 
 def _open(source: int | str, name: str) -> cv2.VideoCapture:
-    # OpenCV reports every format it has tried on stderr; the error says in one line what is wrong.
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(_LOG_LEVEL_SILENT)
-    try:
+    with quiet_opencv():
         capture = cv2.VideoCapture(source)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     if not capture.isOpened():
         capture.release()
         raise CannotRead(f"{name} gives no picture that OpenCV can read")
     return capture
 
 
-def _frame_rate(capture: Capture) -> float:
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV reports every format it has tried on stderr; an error says in one line what is wrong."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(_LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def frame_rate(capture: Capture) -> float:
+    """Frames per second, or `FALLBACK_FPS` where the source tells none that can be."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else FALLBACK_FPS
 

@@ -7,9 +7,8 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -21,14 +20,12 @@ from service.streaming.errors import USAGE, ClipError
 from service.streaming.frame import Clip, ClipFrame
 from service.streaming.pipe import JpegPipe
 from service.streaming.times import FrameTimes
+from timeconv_client.camera import FALLBACK_FPS, frame_rate, quiet_opencv
 
-FALLBACK_FPS = 25.0
-MAX_FPS = 1000.0
 MOST_PIXELS = 1 << 26
 """Twice 8K: 200 MB of memory a picture."""
 _LOOK_AHEAD = 8
 _LONGEST_JPEG_SIDE = 65_500
-_LOG_LEVEL_SILENT = 0
 
 
 class Video:
@@ -36,7 +33,7 @@ class Video:
 
     def __init__(self, capture: cv2.VideoCapture, first: NDArray[np.uint8], *, is_live: bool, quality: int) -> None:
         """Take over a capture whose first frame has been read."""
-        self.fps = _frame_rate(capture)
+        self.fps = frame_rate(capture)
         self.total = None if is_live else _frame_count(capture)
         self.is_live = is_live
         self._capture = capture
@@ -168,23 +165,7 @@ def _read(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
     return np.asarray(picture, dtype=np.uint8) if found else None
 
 
-def _frame_rate(capture: cv2.VideoCapture) -> float:
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    return fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else FALLBACK_FPS
-
-
 def _frame_count(capture: cv2.VideoCapture) -> int | None:
     """What the container says; some say nothing, or a negative number."""
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return int(count) if count >= 1 else None
-
-
-@contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """OpenCV reports every format it has tried on stderr; we say in one line what is wrong."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(_LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)

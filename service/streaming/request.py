@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from service.streaming.canvas import CANVASES
-from service.streaming.clip import FALLBACK_FPS, MAX_FPS
 from service.streaming.errors import USAGE, StreamError
 from service.streaming.tables import require_parquet
 from service.streaming.video import CODECS
 from timeconv_client import SessionOptions
+from timeconv_client.camera import FALLBACK_FPS, MAX_FPS
 
 DEFAULT_URL = "ws://127.0.0.1:8000"
 DEFAULT_QUALITY = 92

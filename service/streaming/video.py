@@ -8,10 +8,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from service.streaming.clip import FALLBACK_FPS, quiet_opencv
 from service.streaming.errors import FAILED, USAGE, StreamError, cannot_write
 from service.streaming.overlay import Overlay
 from service.streaming.results import FrameResult
+from timeconv_client.camera import FALLBACK_FPS, quiet_opencv
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 """Of the encoders in OpenCV's own build: MPEG-4 is fast, WebM is what browsers play."""
