@@ -16,7 +16,7 @@ from loadtest.ops.panels import filled, panels
 from service.inference.scheduler import BatchReason
 from service.protocol import Outcome
 from tests.fakes import LABELS
-from tests.unit.telemetry.every import every_metric
+from tests.monitoring.told import told
 from tests.unit.telemetry.test_document import documented
 
 ROOT = Path(__file__).parents[2]
@@ -100,15 +100,6 @@ def grouped_by(expr: str) -> set[str]:
     return {label for labels in _GROUPING.findall(expr) for label in re.findall(r"\w+", labels)}
 
 
-def told() -> dict[str, set[str]]:
-    """Labels by the name of each series that the service tells."""
-    return {
-        sample.name: {label for other in family.samples if other.name == sample.name for label in other.labels}
-        for family in every_metric().registry.collect()
-        for sample in family.samples
-    }
-
-
 def recorded() -> dict[str, set[str]]:
     """Labels by the name of each series that rules record: they stand in the rule's own grouping."""
     rules = YAML(typ="safe", pure=True).load(RULES / "recording.yml")
@@ -116,7 +107,7 @@ def recorded() -> dict[str, set[str]]:
 
 
 TOLD = told()
-KNOWN = TOLD | PROMETHEUS_OWN | recorded()
+KNOWN = {name: set(labels) for name, labels in TOLD.items()} | PROMETHEUS_OWN | recorded()
 
 
 def queries(dashboard: dict[str, Any]) -> Iterator[str]:
@@ -246,8 +237,9 @@ def test_names(query: str) -> None:
 
 def test_values() -> None:
     """Values that queries ask for are such as the service tells: a misspelt one would be an empty chart, or a zero."""
-    samples = [sample for family in every_metric().registry.collect() for sample in family.samples]
-    there = {(sample.name, *label) for sample in samples for label in sample.labels.items()}
+    there = {
+        (name, label, value) for name, labels in TOLD.items() for label, values in labels.items() for value in values
+    }
     asked = {
         (found["name"], label, value)
         for query in QUERIES

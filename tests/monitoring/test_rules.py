@@ -16,7 +16,7 @@ from monitoring.dashboards.known import LONG_CALL_S
 from service import errors
 from service.protocol import Outcome
 from service.settings import PREFIX, Settings
-from tests.unit.telemetry.every import every_metric
+from tests.monitoring.told import told
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "monitoring"
@@ -69,16 +69,6 @@ def matchers_in(expression: str) -> Iterator[tuple[str, str, str]]:
         for label, values in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"([^\"]*)\"", inside):
             for value in values.split("|"):
                 yield name, label, value
-
-
-def told() -> dict[str, dict[str, set[str]]]:
-    """What the service tells: values by label by series."""
-    found: dict[str, dict[str, set[str]]] = {}
-    for sample in chain.from_iterable(family.samples for family in every_metric().registry.collect()):
-        labels = found.setdefault(sample.name, {})
-        for label, value in sample.labels.items():
-            labels.setdefault(label, set()).add(value)
-    return found
 
 
 def run_promtool(*words: str | Path) -> None:
