@@ -50,7 +50,10 @@ _MOST_TOLD = 1000
 
 
 class TimeConvError(Exception):
-    """Base of all errors of the service; ``str(error)`` is fit to be shown to the caller."""
+    """The service failed in a way it did not foresee.
+
+    Base of all its errors; ``str(error)`` is fit to be shown to the caller.
+    """
 
     code: ClassVar[str] = "internal"
     close_code: ClassVar[int] = 1011
@@ -323,12 +326,17 @@ class DeviceUnavailable(EngineError):
     code = "device_unavailable"
 
 
-def codes() -> list[str]:
-    """Every code that an answer can have."""
+def kinds() -> Iterator[type[TimeConvError]]:
+    """Every class of the tree, each before those under it."""
 
-    def below(error: type[TimeConvError]) -> Iterator[str]:
-        yield error.code
-        for one in error.__subclasses__():
+    def below(kind: type[TimeConvError]) -> Iterator[type[TimeConvError]]:
+        yield kind
+        for one in kind.__subclasses__():
             yield from below(one)
 
-    return sorted(set(below(TimeConvError)))
+    return below(TimeConvError)
+
+
+def codes() -> list[str]:
+    """Every code that an answer can have."""
+    return sorted({kind.code for kind in kinds()})

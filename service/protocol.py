@@ -23,6 +23,15 @@ TIMESTAMP_BYTES = 8
 Freshness = Literal["latest", "every"]
 Region = Literal["detect", "whole"]
 
+Count = Annotated[int, Meta(ge=0)]
+Number = Annotated[int, Meta(ge=1)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Milliseconds = Annotated[float, Meta(ge=0)]
+ModelName = Annotated[str, Meta(description="`name`, or `name@version`; empty: the service's default.")]
+Box = tuple[float, float, float, float]
+"""[x, y, w, h] in pixels of the upright, full-size frame."""
+_REGION = "`detect`: find the face. `whole`: the picture is cropped to it, as `session.started.crop` says."
+
 MAX_IN_FLIGHT: Mapping[Freshness, int] = {"latest": 2, "every": 8}
 """Frames a client may have sent without an outcome; our clients keep to it."""
 
@@ -43,27 +52,46 @@ class Outcome(StrEnum):
     ABANDONED = "abandoned"
 
 
+OUTCOME_MEANINGS: Mapping[Outcome, str] = {
+    Outcome.PREDICTION: "answered, with the faces and their probabilities",
+    Outcome.WINDOW_FILLING: "a face, but not five frames of it yet",
+    Outcome.NO_FACE: "no face was found",
+    Outcome.SKIPPED: "not one of every n-th, by `stride`",
+    Outcome.SUPERSEDED: "a newer frame took its place (`freshness=latest` only)",
+    Outcome.EXPIRED: "older than `max_age_ms`",
+    Outcome.RATE_LIMITED: "over the session's or the key's rate (`freshness=latest` only; else it is read later)",
+    Outcome.BAD_IMAGE: "no picture the service takes; `detail.reason` says why, and the session goes on",
+    Outcome.OVERLOADED: "the service's queue of windows was full",
+    Outcome.FAILED: "the engine failed on this frame",
+    Outcome.ABANDONED: "the client was gone, or the service stopped; only totals tell of it",
+}
+
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of a session, as query parameters of the upgrade or in ``session.update``.
 
     ``model`` is ``name`` or ``name@version``, empty for the service's default.
     """
 
-    model: str = ""
-    faces: Annotated[int, Meta(ge=1, le=8)] = 1
-    region: Region = "detect"
-    freshness: Freshness = "latest"
-    timestamps: bool = False
-    max_age_ms: Annotated[int, Meta(ge=1, le=60_000)] | None = None
-    stride: Annotated[int, Meta(ge=1, le=5)] = 1
-    smoothing_ms: Annotated[int, Meta(ge=0, le=5000)] = 0
+    model: ModelName = ""
+    faces: Annotated[int, Meta(ge=1, le=8, description="Follow as many, the largest.")] = 1
+    region: Annotated[Region, Meta(description=_REGION)] = "detect"
+    freshness: Annotated[
+        Freshness, Meta(description="`latest`: live, newer frames replace waiting ones. `every`: nothing is dropped.")
+    ] = "latest"
+    timestamps: Annotated[bool, Meta(description="Each frame comes after 8 bytes of capture time.")] = False
+    max_age_ms: Annotated[
+        Annotated[int, Meta(ge=1, le=60_000)] | None,
+        Meta(description="An older frame is neither looked at nor answered with a prediction. Not with `every`."),
+    ] = None
+    stride: Annotated[int, Meta(ge=1, le=5, description="The window takes every n-th frame.")] = 1
+    smoothing_ms: Annotated[int, Meta(ge=0, le=5000, description="Time constant of smoothing; 0: none.")] = 0
 
 
 class PredictOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of ``POST /v1/predict``, as query parameters."""
 
-    model: str = ""
-    region: Region = "detect"
+    model: ModelName = ""
+    region: Annotated[Region, Meta(description=_REGION)] = "detect"
 
 
 # Client to server
@@ -92,7 +120,7 @@ class CropInfo(Struct, frozen=True, kw_only=True):
     that of the box moved by ``dx`` and ``dy`` of the square's sides, right and down.
     """
 
-    size: int
+    size: Number
     detector: str
     scale: float
     dx: float
@@ -102,9 +130,9 @@ class CropInfo(Struct, frozen=True, kw_only=True):
 class Limits(Struct, frozen=True, kw_only=True):
     """Bounds of a session."""
 
-    max_frame_bytes: int
-    max_frame_pixels: int
-    gap_reset_ms: int
+    max_frame_bytes: Number
+    max_frame_pixels: Number
+    gap_reset_ms: Number
 
 
 class SessionStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="session.started"):
@@ -114,12 +142,12 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="s
     model: str
     version: str
     labels: tuple[str, ...]
-    window: int
+    window: Number
     crop: CropInfo
     limits: Limits
     options: Options
-    max_in_flight: int
-    next_seq: int = 0
+    max_in_flight: Number
+    next_seq: Count = 0
     resumed: bool = False
     resume_token: str | None = None
 
@@ -132,7 +160,7 @@ class Quality(Struct, frozen=True, kw_only=True):
     """
 
     size: float
-    brightness: float
+    brightness: Fraction
     sharpness: float
 
 
@@ -143,15 +171,15 @@ class FaceResult(Struct, frozen=True, kw_only=True):
     ``uncertain`` go by ``smoothed``. A ``filling`` one has ``frames_needed`` in the place of all these.
     """
 
-    id: int
-    box: tuple[float, float, float, float]
-    crop_box: tuple[float, float, float, float]
-    score: float
+    id: Count
+    box: Box
+    crop_box: Box
+    score: Fraction
     state: Literal["ready", "filling"]
-    frames_needed: int | UnsetType = UNSET
+    frames_needed: Number | UnsetType = UNSET
     emotion: str | UnsetType = UNSET
-    probabilities: dict[str, float] | UnsetType = UNSET
-    smoothed: dict[str, float] | UnsetType = UNSET
+    probabilities: dict[str, Fraction] | UnsetType = UNSET
+    smoothed: dict[str, Fraction] | UnsetType = UNSET
     raw_emotion: str | UnsetType = UNSET
     uncertain: bool | UnsetType = UNSET
     quality: Quality
@@ -160,13 +188,13 @@ class FaceResult(Struct, frozen=True, kw_only=True):
 class Timing(Struct, frozen=True, kw_only=True):
     """Milliseconds a frame spent in each stage: ``wait`` for a worker, ..., ``queue`` for a batch, ``infer`` in it."""
 
-    wait: float
-    decode: float
-    detect: float
-    crop: float
-    queue: float
-    infer: float
-    total: float
+    wait: Milliseconds
+    decode: Milliseconds
+    detect: Milliseconds
+    crop: Milliseconds
+    queue: Milliseconds
+    infer: Milliseconds
+    total: Milliseconds
 
 
 class Prediction(Struct, frozen=True, kw_only=True, tag_field="type", tag="prediction"):
@@ -175,23 +203,37 @@ class Prediction(Struct, frozen=True, kw_only=True, tag_field="type", tag="predi
     ``repeated`` (REST only): one picture stood for the whole window.
     """
 
-    seq: int
+    seq: Count
     age_ms: float
-    captured_us: int | UnsetType = UNSET
+    captured_us: Count | UnsetType = UNSET
     faces: tuple[FaceResult, ...]
     timing_ms: Timing
-    batch_size: int
+    batch_size: Number
     repeated: bool | UnsetType = UNSET
+
+
+_DETAIL = {
+    "properties": {
+        "frames_needed": {"type": "integer", "minimum": 1, "description": "Of `window_filling`."},
+        "box": {
+            **{"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
+            "description": "Of `window_filling`: the face, as `box` of a prediction.",
+        },
+        "reason": {"type": "string", "description": "Of `bad_image` and `failed`: a word."},
+        "message": {"type": "string", "description": "Of `bad_image`: a sentence."},
+        "index": {"type": "integer", "minimum": 0, "description": "Of `no_face` over REST: which frame."},
+    }
+}
 
 
 class FrameOutcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="frame"):
     """The answer for a frame without a prediction."""
 
-    seq: int
+    seq: Count
     outcome: Outcome
     age_ms: float
-    captured_us: int | UnsetType = UNSET
-    detail: dict[str, Any] = {}
+    captured_us: Count | UnsetType = UNSET
+    detail: Annotated[dict[str, Any], Meta(extra_json_schema=_DETAIL)] = {}
 
 
 class FramesOutcome(
@@ -199,8 +241,8 @@ class FramesOutcome(
 ):
     """One answer for a run of frames, both ends included, that all had the same outcome."""
 
-    first: int
-    last: int
+    first: Count
+    last: Count
     outcome: Outcome
 
 
@@ -211,8 +253,8 @@ class SessionUpdated(Struct, frozen=True, kw_only=True, tag_field="type", tag="s
     """
 
     options: Options
-    from_seq: int
-    max_in_flight: int
+    from_seq: Count
+    max_in_flight: Number
     by: Literal["client", "service"] = "client"
     labels: tuple[str, ...] | UnsetType = UNSET
     crop: CropInfo | UnsetType = UNSET
@@ -224,22 +266,22 @@ class ErrorMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="err
     code: str
     message: str
     retryable: bool
-    retry_after_ms: int | None = None
+    retry_after_ms: Count | None = None
     close_code: int | None = None
 
 
 class GoAway(Struct, frozen=True, kw_only=True, tag_field="type", tag="goaway"):
     """The server stops soon; connect anew."""
 
-    time_left_ms: int
+    time_left_ms: Count
     resume_token: str | None = None
 
 
 class Totals(Struct, frozen=True, kw_only=True):
     """Frames of a session: received = sum of outcomes."""
 
-    received: int
-    outcomes: dict[Outcome, int]
+    received: Count
+    outcomes: dict[Outcome, Count]
 
 
 class SessionClosed(Struct, frozen=True, kw_only=True, tag_field="type", tag="session.closed"):
