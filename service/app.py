@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service import __version__
-from service.api import entry, health, models, page, predict, problems, stream, tokens
+from service.api import asyncapi, entry, health, models, page, predict, problems, stream, tokens
 from service.api.requests import RequestIds
 from service.engine import Engine, open_engine
 from service.settings import Settings
@@ -45,7 +45,7 @@ def create_app(engine: Engine) -> FastAPI:
         title="TimeConv",
         version=__version__,
         summary="Facial expression from a stream of frames",
-        description="The stream itself is a WebSocket at `/v1/stream`, which OpenAPI cannot say; see docs/protocol.md.",
+        description="The stream itself is a WebSocket at `/v1/stream`, which OpenAPI cannot say: see [asyncapi.json](asyncapi.json).",
         redoc_url=None,
     )
     app.state.engine = engine
@@ -54,7 +54,7 @@ def create_app(engine: Engine) -> FastAPI:
     app.add_middleware(RequestIds)
     for part in (models, predict):
         app.include_router(part.router, dependencies=[Depends(entry.admit)], responses=entry.RESPONSES)
-    for part in (tokens, stream, page, *(() if engine.settings.ops_port else (health,))):
+    for part in (tokens, asyncapi, stream, page, *(() if engine.settings.ops_port else (health,))):
         app.include_router(part.router)
     # FastAPI caches this document. It does not know msgspec's types, nor that nobody may be asked for a key.
     document = app.openapi()

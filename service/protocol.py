@@ -66,6 +66,7 @@ OUTCOME_MEANINGS: Mapping[Outcome, str] = {
     Outcome.ABANDONED: "the client was gone, or the service stopped; only totals tell of it",
 }
 
+
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of a session, as query parameters of the upgrade or in ``session.update``.
 
