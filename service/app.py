@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service import __version__
-from service.api import asyncapi, entry, health, models, page, predict, problems, stream, tokens
+from service.api import asyncapi, entry, health, models, openapi, page, predict, problems, stream, tokens
 from service.api.requests import RequestIds
 from service.engine import Engine, open_engine
 from service.settings import Settings
@@ -45,7 +45,8 @@ def create_app(engine: Engine) -> FastAPI:
         title="TimeConv",
         version=__version__,
         summary="Facial expression from a stream of frames",
-        description="The stream itself is a WebSocket at `/v1/stream`, which OpenAPI cannot say: see [asyncapi.json](asyncapi.json).",
+        description="The stream itself is a WebSocket at `/v1/stream`, which OpenAPI cannot say;"
+        " [asyncapi.json](asyncapi.json) does.",
         redoc_url=None,
     )
     app.state.engine = engine
@@ -53,18 +54,11 @@ def create_app(engine: Engine) -> FastAPI:
     entry.install(app, engine.settings.allowed_origins)
     app.add_middleware(RequestIds)
     for part in (models, predict):
-        app.include_router(part.router, dependencies=[Depends(entry.admit)], responses=entry.RESPONSES)
+        app.include_router(part.router, dependencies=[Depends(entry.admit)])
     for part in (tokens, asyncapi, stream, page, *(() if engine.settings.ops_port else (health,))):
         app.include_router(part.router)
-    # FastAPI caches this document. It does not know msgspec's types, nor that nobody may be asked for a key.
-    document = app.openapi()
-    components = document.setdefault("components", {})
-    components.setdefault("schemas", {}).update(predict.COMPONENTS)
-    if engine.access.keys.is_open:
-        components.pop("securitySchemes", None)
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                operation.pop("security", None)
+    # FastAPI caches this document.
+    openapi.complete(app.openapi(), guarded=not engine.access.keys.is_open)
     return app
 
 

@@ -217,7 +217,10 @@ _DETAIL = {
     "properties": {
         "frames_needed": {"type": "integer", "minimum": 1, "description": "Of `window_filling`."},
         "box": {
-            **{"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
+            "type": "array",
+            "items": {"type": "number"},
+            "minItems": 4,
+            "maxItems": 4,
             "description": "Of `window_filling`: the face, as `box` of a prediction.",
         },
         "reason": {"type": "string", "description": "Of `bad_image` and `failed`: a word."},

@@ -1,4 +1,4 @@
-"""``GET /asyncapi.json``: the WebSocket as AsyncAPI 3.0 has it, from the types that are sent and the errors there are."""
+"""``GET /asyncapi.json``: the WebSocket as AsyncAPI 3.0 has it, from the types that are sent and the tree of errors."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -41,19 +41,20 @@ CLOSE_CODES: Mapping[int, str] = {
 }
 
 _DESCRIPTION = f"""\
-One WebSocket is one session. Each binary message is a frame, a JPEG, and takes the next `seq`, from 0. Each gets exactly one
-outcome: a `prediction`, a `frame`, or its place in a run of `frames`. Predictions come in order of `seq`; other outcomes may
-overtake them.
+One WebSocket is one session. Each binary message is a frame, a JPEG, and takes the next `seq`, from 0. Each gets
+exactly one outcome: a `prediction`, a `frame`, or its place in a run of `frames`. Predictions come in order of `seq`;
+other outcomes may overtake them.
 
 **Credit.** `max_in_flight` is how many frames may have been sent without an outcome: {MAX_IN_FLIGHT["latest"]} with
-`freshness=latest`, {MAX_IN_FLIGHT["every"]} with `every`. Each outcome gives one back. Who ignores it harms himself only: in
-`latest` his waiting frame is replaced (`superseded`), in `every` the server stops reading.
+`freshness=latest`, {MAX_IN_FLIGHT["every"]} with `every`. Each outcome gives one back. A client that ignores it harms
+itself only: in `latest` its waiting frame is replaced (`superseded`), in `every` the server stops reading.
 
-**Errors.** `error` with `close_code` null refuses a text message and changes nothing; with one it says why the session ends,
-and the close follows. Bad options are answered after the upgrade, by `error` and close 1008; who may not enter, or finds no
-place, is refused at the upgrade with problem+json (`/openapi.json` has its schema).
+**Errors.** `error` with `close_code` null refuses a text message and changes nothing; with one it says why the session
+ends, and the close follows. Bad options are answered after the upgrade, by `error` and close 1008. Who may not enter,
+or finds no place, is refused at the upgrade with problem+json (`Problem` of `/openapi.json`).
 
-**Going on after a break.** Offer `{RESUME_PREFIX}` with `session.started.resume_token` behind it as a second subprotocol.
+**Going on after a break.** Offer `{RESUME_PREFIX}` with `session.started.resume_token` behind it as a second
+subprotocol.
 
 A later version may add members, outcomes, codes and types of messages: pass over what you do not know.
 """
@@ -180,22 +181,21 @@ _SECURITY: dict[str, dict[str, str]] = {
         "type": "httpApiKey",
         "in": "header",
         "name": "Sec-WebSocket-Protocol",
-        "description": f"For browsers, which can set no other header: `{SUBPROTOCOL}, {AUTH_PREFIX}TOKEN`, with a token of"
-        " `POST /v1/tokens`. The service answers with the first of the two alone.",
+        "description": f"For browsers, which can set no other header: `{SUBPROTOCOL}, {AUTH_PREFIX}TOKEN`, with a token"
+        " of `POST /v1/tokens`. The service answers with the first of the two alone.",
     },
 }
 
 
 def _message(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    shown = {**samples.CLIENT, **samples.SERVER}[kind]
-    summary, _, description = (kind.__doc__ or "").partition("\n")
+    shown = samples.EVERY[kind]
     return {
         "name": _tag(kind),
         "title": kind.__name__,
-        "summary": summary.replace("``", "`"),
+        "summary": (kind.__doc__ or "").partition("\n")[0].replace("``", "`"),
         "contentType": "application/json",
         "payload": schemas.reference(kind.__name__),
-        "examples": [{"name": name, "payload": samples.encoded(message)} for name, message in shown.items()],
+        "examples": [{"name": name, "payload": schemas.as_json(message)} for name, message in shown.items()],
     }
 
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from service.access import ApiKey
 from service.api.requests import HEADER
 from service.engine import Engine
-from service.errors import OriginRefused, RateLimited
+from service.errors import OriginRefused, RateLimited, Unauthorized
 from service.limits import NamedPlaces, TokenBucket, is_loopback, origin_of
 from service.protocol import AUTH_PREFIX
 from service.settings import listed
@@ -25,10 +25,11 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key, or a token of `P
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 """A bearer header, said in OpenAPI too."""
 
-RESPONSES: dict[int | str, dict[str, str]] = {
-    401: {"description": "No valid key or token"},
-    403: {"description": "A page of another site"},
-}
+REFUSALS = (
+    Unauthorized("The key or token is not valid, or no longer"),
+    OriginRefused("Pages of this site may not use this service; TIMECONV_ALLOWED_ORIGINS lists those that may"),
+)
+"""What `admit` says of who may not enter."""
 
 
 def admit(request: Request, given: Credentials) -> None:

@@ -16,10 +16,27 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from service import protocol
-from service.api.entry import prediction_place
+from service.api import samples, schemas
+from service.api.entry import REFUSALS, prediction_place
+from service.api.openapi import refusals
 from service.api.requests import request_id, traceparents
 from service.engine import Engine
-from service.errors import BadBody, ClientGone, TimedOut, TooLarge
+from service.errors import (
+    BadBody,
+    BadImage,
+    BadOption,
+    ClientGone,
+    FrameRefused,
+    GoingAway,
+    ImageTooLarge,
+    ModelDamaged,
+    Overloaded,
+    RateLimited,
+    RunnerFailed,
+    TimedOut,
+    TooLarge,
+    UnknownModel,
+)
 from service.inference.models import LoadedNetwork
 from service.predict import PredictCall
 from service.protocol import FrameOutcome, Prediction, PredictOptions
@@ -37,11 +54,6 @@ _BASE64_GROWTH = 4 / 3
 _ENVELOPE_BYTES = 16_384
 """Room for boundaries, part headers and JSON around the pictures."""
 
-(_ANSWER_REF, _OUTCOME_REF), COMPONENTS = msgspec.json.schema_components(
-    [Prediction, FrameOutcome], ref_template="#/components/schemas/{name}"
-)
-"""OpenAPI schemas of the answers, which FastAPI cannot read off types of msgspec."""
-
 _PICTURE = {"type": "string", "format": "binary"}
 _ONE_OR_FIVE = {"type": "array", "oneOf": [{"minItems": count, "maxItems": count} for count in (1, FRAMES)]}
 _FRAMES_AS_FILES = {**_ONE_OR_FIVE, "items": _PICTURE}
@@ -49,8 +61,13 @@ _FRAMES_AS_BASE64 = {**_ONE_OR_FIVE, "items": {"type": "string", "format": "byte
 _ONLY_FRAMES = {"type": "object", "required": ["frames"], "additionalProperties": False}
 _OPENAPI: dict[str, Any] = {
     "parameters": [
-        {"name": "model", "in": "query", "schema": {"type": "string"}, "description": "`name` or `name@version`"},
-        {"name": "region", "in": "query", "schema": {"enum": ["detect", "whole"], "default": "detect"}},
+        {
+            "name": name,
+            "in": "query",
+            "schema": {word: value for word, value in schema.items() if word != "description"},
+            "description": schema["description"],
+        }
+        for name, schema in schemas.components([PredictOptions])["PredictOptions"]["properties"].items()
     ],
     "requestBody": {
         "required": True,
@@ -64,16 +81,43 @@ _OPENAPI: dict[str, Any] = {
         },
     },
 }
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+_RESPONSES = {
+    **refusals(
+        *REFUSALS,
+        TooLarge("The body has more than 10016384 bytes"),
+        FrameRefused(0, ImageTooLarge("The picture has 5184x3456 pixels; at most 4200000 are taken")),
+        FrameRefused(3, BadImage("corrupt", "The JPEG is cut off")),
+        BadBody("Send 5 frames, or one that stands for all; these are 3"),
+        BadOption("region: invalid enum value 'face'"),
+        UnknownModel("No network 'timeconv-resnet21'; there are: timeconv-resnet20@1"),
+        RateLimited("This key may send 50 frames a second", retry_after_s=0.2),
+        RunnerFailed("The network failed on this window"),
+        ModelDamaged("timeconv-resnet20@1: model.onnx cannot be read: Permission denied"),
+        Overloaded("The window was not run: full"),
+        GoingAway("The window was not run: closing"),
+        TimedOut("No answer within 5000 ms"),
+    ),
     200: {
         "description": "A prediction, or which frame shows no face",
-        "content": {"application/json": {"schema": {"oneOf": [_ANSWER_REF, _OUTCOME_REF]}}},
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [schemas.reference("Prediction"), schemas.reference("FrameOutcome")],
+                    "discriminator": {
+                        "propertyName": "type",
+                        "mapping": {
+                            "prediction": schemas.PLACE + "Prediction",
+                            "frame": schemas.PLACE + "FrameOutcome",
+                        },
+                    },
+                },
+                "examples": {
+                    "one picture": {"value": schemas.as_json(samples.STILL)},
+                    "no face": {"value": schemas.as_json(samples.FACELESS)},
+                },
+            }
+        },
     },
-    413: {"description": "Too many bytes or pixels"},
-    422: {"description": "A bad option, body or picture (`index` says which)"},
-    429: {"description": "Too many calls of this key or address, or frames of this key; try again after `Retry-After`"},
-    503: {"description": "Overloaded; try again after `Retry-After`"},
-    504: {"description": "No answer within the deadline"},
 }
 
 

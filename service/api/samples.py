@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import Struct
 
 from service.errors import BadOption, IdleTimeout
 from service.protocol import (
-    ClientMessage,
     CropInfo,
     ErrorMessage,
     FaceResult,
@@ -18,7 +18,6 @@ from service.protocol import (
     Outcome,
     Prediction,
     Quality,
-    ServerMessage,
     SessionClose,
     SessionClosed,
     SessionStarted,
@@ -30,8 +29,13 @@ from service.protocol import (
 )
 
 _PROBABILITIES = {
-    **{"angry": 0.002279, "disgust": 0.000384, "fear": 0.00183, "happy": 0.971118, "sad": 0.022316},
-    **{"surprise": 0.001967, "neutral": 0.000106},
+    "angry": 0.002279,
+    "disgust": 0.000384,
+    "fear": 0.00183,
+    "happy": 0.971118,
+    "sad": 0.022316,
+    "surprise": 0.001967,
+    "neutral": 0.000106,
 }
 _READY = FaceResult(
     id=0,
@@ -65,7 +69,7 @@ _PREDICTION = Prediction(
 )
 _OPTIONS = Options(model="timeconv-resnet20@1", timestamps=True)
 
-SERVER: Mapping[type[ServerMessage], Mapping[str, ServerMessage]] = {
+EVERY: Mapping[type[Struct], Mapping[str, Struct]] = {
     SessionStarted: {
         "started": SessionStarted(
             session="u6zMd8WXJwusRhdC",
@@ -104,14 +108,12 @@ SERVER: Mapping[type[ServerMessage], Mapping[str, ServerMessage]] = {
     SessionClosed: {
         "closed": SessionClosed(totals=Totals(received=6, outcomes={Outcome.WINDOW_FILLING: 4, Outcome.PREDICTION: 2}))
     },
-}
-
-CLIENT: Mapping[type[ClientMessage], Mapping[str, ClientMessage]] = {
     SessionUpdate: {"smoother": SessionUpdate(options={"smoothing_ms": 500})},
     SessionClose: {"close": SessionClose()},
 }
+"""By type and by what each shows."""
 
-
-def encoded(message: msgspec.Struct) -> object:
-    """A message as it is on the wire, read back as JSON."""
-    return msgspec.json.decode(msgspec.json.encode(message))
+STILL = msgspec.structs.replace(_PREDICTION, seq=0, captured_us=msgspec.UNSET, repeated=True)
+"""Over REST, of one picture."""
+FACELESS = FrameOutcome(seq=2, outcome=Outcome.NO_FACE, age_ms=4.2, detail={"index": 2})
+"""Over REST, of five."""

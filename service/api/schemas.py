@@ -25,6 +25,11 @@ def reference(name: str) -> Schema:
     return {"$ref": PLACE + name}
 
 
+def as_json(message: Struct) -> dict[str, Any]:
+    """A message as it is on the wire, read back."""
+    return msgspec.json.decode(msgspec.json.encode(message), type=dict[str, Any])
+
+
 def components(kinds: Iterable[type[Struct]]) -> dict[str, Schema]:
     """The schemas of messages and of all that they hold, by name.
 
@@ -85,17 +90,19 @@ def _in_state(state: str, there: Iterable[str], absent: Iterable[str]) -> Schema
     }
 
 
-def _plain(schema: Any) -> Any:
+def _plain(schema: Schema) -> Schema:
     """Texts as Markdown, and lists of so many like things without what the two drafts write differently."""
-    if isinstance(schema, list):
-        return [_plain(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    plain = {word: _plain(value) for word, value in schema.items()}
+
+    def within(value: object) -> object:
+        if isinstance(value, list):
+            return [within(one) for one in value]
+        return _plain(value) if isinstance(value, dict) else value
+
+    plain = {word: within(value) for word, value in schema.items()}
     if isinstance(text := plain.get("description"), str):
         plain["description"] = inspect.cleandoc(text).replace("``", "`")
-    if (items := plain.pop("prefixItems", None)) is not None:
-        assert items
-        assert all(item == items[0] for item in items), "draft 07 has another word for unlike members"
-        plain["items"] = items[0]
+    if (members := plain.pop("prefixItems", None)) is not None:
+        assert isinstance(members, list)
+        assert all(member == members[0] for member in members), "draft 07 has another word for unlike members"
+        plain["items"] = members[0]
     return plain
