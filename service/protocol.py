@@ -205,7 +205,7 @@ class Prediction(Struct, frozen=True, kw_only=True, tag_field="type", tag="predi
     """
 
     seq: Count
-    age_ms: float
+    age_ms: Milliseconds
     captured_us: Count | UnsetType = UNSET
     faces: tuple[FaceResult, ...]
     timing_ms: Timing
@@ -235,7 +235,7 @@ class FrameOutcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="fra
 
     seq: Count
     outcome: Outcome
-    age_ms: float
+    age_ms: Milliseconds
     captured_us: Count | UnsetType = UNSET
     detail: Annotated[dict[str, Any], Meta(extra_json_schema=_DETAIL)] = {}
 

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 
 from service import __version__, errors
 from service.api import samples, schemas
+from service.api.openapi import refusals
 from service.engine import Engine
 from service.protocol import (
     AUTH_PREFIX,
@@ -70,7 +71,10 @@ _TIME = (
     "/asyncapi.json",
     summary="The WebSocket, as AsyncAPI 3.0",
     response_class=Response,
-    responses={200: {"description": "AsyncAPI 3.0", "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}},
+    responses={
+        **refusals(),
+        200: {"description": "AsyncAPI 3.0", "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}},
+    },
 )
 async def asyncapi(request: Request) -> Response:
     """Options, messages, errors and closes of `/v1/stream`."""

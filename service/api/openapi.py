@@ -62,6 +62,9 @@ def complete(document: dict[str, Any], *, guarded: bool) -> None:
     components.setdefault("schemas", {}).update(schemas.components([Prediction, FrameOutcome, Problem]))
     if not guarded:
         components.pop("securitySchemes", None)
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                operation.pop("security", None)
+    for operation in (one for operations in document["paths"].values() for one in operations.values()):
+        if not guarded:
+            operation.pop("security", None)
+        for answer in operation["responses"].values():
+            for example in answer.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {}).values():
+                example["value"].setdefault("retry_after_ms", None)  # FastAPI drops members that are null.
