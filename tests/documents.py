@@ -51,11 +51,15 @@ def _stream_schema(name: str) -> Validator:
 
 def problems_of_answer(answer: Any, path: str, method: str, status: int, content_type: str) -> list[str]:
     """The same for an answer over HTTP by the OpenAPI document; an answer that it does not have is wrong too."""
-    responses = openapi()["paths"][path][method]["responses"]
-    content = responses.get(str(status), {}).get("content", {})
-    if content_type not in content:
-        return [f"{method} {path} has no {status} of {content_type}"]
-    return _problems(answer, Draft202012Validator(_closed({**content[content_type]["schema"], **_schemas(openapi())})))
+    schema = _answer_schema(path, method, status, content_type)
+    return [f"{method} {path} has no {status} of {content_type}"] if schema is None else _problems(answer, schema)
+
+
+@cache
+def _answer_schema(path: str, method: str, status: int, content_type: str) -> Validator | None:
+    answer = openapi()["paths"][path][method]["responses"].get(str(status), {})
+    content = answer.get("content", {}).get(content_type)
+    return None if content is None else Draft202012Validator(_closed({**content["schema"], **_schemas(openapi())}))
 
 
 def _schemas(document: Json) -> Json:

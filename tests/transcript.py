@@ -304,7 +304,7 @@ def skeleton(said: object, name: str = "") -> object:
         return [(member, skeleton(value, member)) for member, value in said.items()]
     if isinstance(said, Sequence) and not isinstance(said, str):
         return [skeleton(value) for value in said]
-    return type(said).__name__ if isinstance(said, float) or name in _DIFFERENT else said
+    return type(said).__name__ if isinstance(said, float) or name in _DIFFERENT else json.dumps(said)
 
 
 def rewritten(page: str, scenes: dict[str, list[Line]]) -> str:
