@@ -49,6 +49,19 @@ def _stream_schema(name: str) -> Validator:
     return Draft7Validator(_closed({**(message["payload"] if message else {"not": {}}), **_schemas(document)}))
 
 
+def problems_of_refusal(problem: Json) -> list[str]:
+    """The same for what an upgrade is refused with."""
+    if found := _problems(problem, _refusal_schema()):
+        return found
+    known = asyncapi()["x-refusals"].get(problem["code"]) == problem["status"]
+    return [] if known else [f"no upgrade is refused with {problem['code']}"]
+
+
+@cache
+def _refusal_schema() -> Validator:
+    return Draft7Validator(_closed({"$ref": "#/components/schemas/Problem", **_schemas(asyncapi())}))
+
+
 def problems_of_answer(answer: Any, path: str, method: str, status: int, content_type: str) -> list[str]:
     """The same for an answer over HTTP by the OpenAPI document; an answer that it does not have is wrong too."""
     schema = _answer_schema(path, method, status, content_type)

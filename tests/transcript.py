@@ -310,9 +310,9 @@ def skeleton(said: object, name: str = "") -> object:
 def rewritten(page: str, scenes: dict[str, list[Line]]) -> str:
     """The page with these conversations in the place of those it has."""
     for name, lines in scenes.items():
-        pattern = re.compile(_BLOCK.format(re.escape(name)), re.MULTILINE | re.DOTALL)
-        page, count = pattern.subn(lambda match, lines=lines: match[1] + written(lines) + match[3], page)  # type: ignore[misc] # bound at once
-        assert count == 1, f"docs/protocol.md has no place for {name!r}"
+        block = re.search(_BLOCK.format(re.escape(name)), page, re.MULTILINE | re.DOTALL)
+        assert block, f"docs/protocol.md has no place for {name!r}"
+        page = page[: block.start(2)] + written(lines) + page[block.end(2) :]
     return page
 
 

@@ -12,7 +12,9 @@ from fastapi.responses import Response
 from service import __version__, errors
 from service.api import samples, schemas
 from service.api.openapi import refusals
+from service.api.problems import Problem
 from service.engine import Engine
+from service.errors import AtCapacity, NoSuchStream, OriginRefused, TooManySessions, Unauthorized, Unavailable
 from service.protocol import (
     AUTH_PREFIX,
     MAX_IN_FLIGHT,
@@ -52,7 +54,8 @@ itself only: in `latest` its waiting frame is replaced (`superseded`), in `every
 
 **Errors.** `error` with `close_code` null refuses a text message and changes nothing; with one it says why the session
 ends, and the close follows. Bad options are answered after the upgrade, by `error` and close 1008. Who may not enter,
-or finds no place, is refused at the upgrade with problem+json (`Problem` of `/openapi.json`).
+or finds no place, is refused at the upgrade with problem+json (the schema `Problem`, with a code
+of `x-refusals`).
 
 **Going on after a break.** Offer `{RESUME_PREFIX}` with `session.started.resume_token` behind it as a second
 subprotocol.
@@ -60,6 +63,8 @@ subprotocol.
 A later version may add members, outcomes, codes and types of messages: pass over what you do not know.
 """
 
+_REFUSING = (Unauthorized, OriginRefused, NoSuchStream, TooManySessions, AtCapacity, Unavailable)
+"""What an upgrade may be refused with."""
 _FRAME = "One JPEG, baseline or progressive, colour or gray; EXIF orientation is obeyed."
 _TIME = (
     f"{TIMESTAMP_BYTES} bytes of capture time (microseconds on any clock of the client's, unsigned, big-endian), then "
@@ -120,13 +125,14 @@ def document(*, guarded: bool) -> dict[str, Any]:
         "operations": _operations(),
         "components": {
             "messages": {**_BINARY, **{_tag(kind): _message(kind) for kind in (*client, *server)}},
-            "schemas": {**schemas.components((*client, *server)), "Frame": _binary(_FRAME)},
+            "schemas": {**schemas.components((*client, *server, Problem)), "Frame": _binary(_FRAME)},
             **({"securitySchemes": _SECURITY} if guarded else {}),
         },
         "x-outcomes": {outcome.value: meaning for outcome, meaning in OUTCOME_MEANINGS.items()},
         "x-max-in-flight": dict(MAX_IN_FLIGHT),
         "x-close-codes": {str(code): meaning for code, meaning in CLOSE_CODES.items()},
         "x-error-codes": error_codes(),
+        "x-refusals": {kind.code: kind.status for kind in _REFUSING},
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests import transcript
 from tests.conftest import LiveServer
-from tests.documents import damaged, problems_of, problems_of_answer
+from tests.documents import damaged, problems_of, problems_of_answer, problems_of_refusal
 from tests.transcript import Line
 
 PAGE = transcript.PAGE.read_text(encoding="utf-8")
@@ -59,9 +59,9 @@ def wrong(before: str, message: dict[str, Any]) -> list[str]:
     if "json" not in answer:
         return problems_of(message)
     _, method, path = request.split()[:3]
-    # A refused upgrade is no operation of OpenAPI; its problem is that of any other.
-    path, method = (path.partition("?")[0], method.lower()) if method == "POST" else ("/v1/tokens", "post")
-    return problems_of_answer(message, path, method, int(status), rest.split()[0])
+    if method == "GET":
+        return problems_of_refusal(message)
+    return problems_of_answer(message, path.partition("?")[0], method.lower(), int(status), rest.split()[0])
 
 
 @pytest.mark.parametrize("name", SCENES)

@@ -178,6 +178,12 @@ def test_outcomes_and_closes() -> None:
     assert made()["x-max-in-flight"] == {"latest": 2, "every": 8}
 
 
+def test_refusals() -> None:
+    """What an upgrade is refused with are codes, with statuses of theirs."""
+    for code, status in made()["x-refusals"].items():
+        assert status in made()["x-error-codes"][code]["statuses"]
+
+
 def test_keys_are_asked_for_only_where_there_are_some() -> None:
     """A service without keys asks for none."""
     assert "security" not in json.dumps(asyncapi.document(guarded=False))

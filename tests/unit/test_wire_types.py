@@ -20,7 +20,7 @@ TYPES = ROOT / "service" / "web" / "timeconv.d.ts"
 SCHEMAS: Json = asyncapi()["components"]["schemas"]
 QUERY: Json = asyncapi()["channels"]["stream"]["bindings"]["ws"]["query"]
 SAID = [SCHEMAS[kind.__name__]["title"] for kind in get_args(messages.KnownMessage)]
-WIRE = sorted(set(SCHEMAS) - {"Frame", "SessionUpdate", "SessionClose", "OptionChanges", "Outcome"})
+WIRE = sorted(set(SCHEMAS) - {"Frame", "SessionUpdate", "SessionClose", "OptionChanges", "Outcome", "Problem"})
 
 Form = tuple[Any, ...]
 
