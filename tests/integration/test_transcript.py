@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.settings import Settings
 from tests import transcript
-from tests.conftest import LiveServer
+from tests.conftest import serving
 from tests.documents import damaged, problems_of, problems_of_answer, problems_of_refusal
 from tests.transcript import Line
 
@@ -20,9 +21,10 @@ SCENES = (
 
 
 @pytest.fixture(scope="module")
-def recorded(live_server: LiveServer) -> dict[str, list[Line]]:
+def recorded() -> dict[str, list[Line]]:
     """The same conversations, now."""
-    return transcript.recorded(live_server)
+    with serving(Settings(port=0, gap_reset_ms=30_000)) as server:
+        return transcript.recorded(server)
 
 
 @pytest.mark.parametrize("name", SCENES)

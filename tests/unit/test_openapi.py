@@ -1,10 +1,10 @@
 """The OpenAPI document is one, and says what is answered."""
 
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -13,12 +13,12 @@ from service.api.openapi import refusals
 from service.api.problems import problem_of
 from tests.documents import damaged, openapi, problems_of_answer
 
-OPERATIONS = [
-    (path, method, operation) for path, methods in openapi()["paths"].items() for method, operation in methods.items()
-]
-every_operation = pytest.mark.parametrize(
-    ("path", "method", "operation"), OPERATIONS, ids=[f"{method} {path}" for path, method, _ in OPERATIONS]
-)
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Path, method and description of each."""
+    for path, methods in openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
 
 
 def test_it_is_an_openapi_document() -> None:
@@ -33,25 +33,29 @@ def examples(content: dict[str, Any]) -> list[Any]:
     return [example["value"] for example in content.get("examples", {}).values()]
 
 
-@every_operation
-def test_examples(path: str, method: str, operation: dict[str, Any]) -> None:
+def test_examples() -> None:
     """Every example of an answer fits its schema, and is not one any more when it is damaged."""
-    for status, answer in operation["responses"].items():
-        for kind, content in answer.get("content", {}).items():
-            for value in examples(content):
-                assert problems_of_answer(value, path, method, int(status), kind) == []
-                absent = {"index", "reason", "repeated"}
-                for how, wrong in damaged(value):
-                    seen = problems_of_answer(wrong, path, method, int(status), kind)
-                    assert seen or how.removeprefix("without ") in absent, (how, value)
+    shown = [
+        (value, path, method, int(status), kind)
+        for path, method, operation in operations()
+        for status, answer in operation["responses"].items()
+        for kind, content in answer.get("content", {}).items()
+        for value in examples(content)
+    ]
+    assert len(shown) > 50
+    for value, *where in shown:
+        assert problems_of_answer(value, *where) == []
+        for how, wrong in damaged(value):
+            seen = problems_of_answer(wrong, *where)
+            assert seen or how.removeprefix("without ") in {"index", "reason", "repeated"}, (how, value)
 
 
-@every_operation
-def test_problems(path: str, method: str, operation: dict[str, Any]) -> None:
+def test_problems() -> None:
     """Each answer that is no success shows its problems, with its own status and codes there are."""
-    del path, method
-    assert {"400", "408", "429", "431", "500", "503"} <= set(operation["responses"])
-    for status, answer in operation["responses"].items():
+    for _, _, operation in operations():
+        assert {"400", "408", "429", "431", "500", "503"} <= set(operation["responses"])
+    answers = [one for _, _, operation in operations() for one in operation["responses"].items()]
+    for status, answer in answers:
         if status == "200":
             continue
         shown = examples(answer["content"]["application/problem+json"])
@@ -69,20 +73,19 @@ def test_what_a_prediction_may_answer() -> None:
     assert set(responses) == {"200", "400", "401", "403", "408", "413", "422", "429", "431", "500", "503", "504"}
 
 
-@every_operation
-def test_answers_have_a_schema(path: str, method: str, operation: dict[str, Any]) -> None:
-    """Each success says what it holds, member by member."""
-    del path, method
-    for content in operation["responses"]["200"]["content"].values():
-        assert content["schema"]
+def test_answers_have_a_schema() -> None:
+    """Each success says what it holds."""
+    for _, _, operation in operations():
+        for content in operation["responses"]["200"]["content"].values():
+            assert content["schema"]
     for schema in openapi()["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
 
 
 def test_keys() -> None:
     """What asks for a key says so, and nothing else does."""
-    asking = {(path, method) for path, method, operation in OPERATIONS if "security" in operation}
-    assert asking == {(path, method) for path, method, _ in OPERATIONS if path.startswith("/v1/")}
+    asking = {(path, method) for path, method, operation in operations() if "security" in operation}
+    assert asking == {(path, method) for path, method, _ in operations() if path.startswith("/v1/")}
     assert openapi()["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
 
 
