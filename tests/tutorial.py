@@ -9,8 +9,8 @@ as the document names, each at a terminal of its own, in a new folder. The docum
     ```text first         the same of another shell; if its first line is ^C, Ctrl-C is pressed there
     ```python name.py     saved under this name, in the folder in which that shell is
 
-and every address in angle brackets, as <http://127.0.0.1:8000>, is opened and has to be there. The reader puts their own
-in the place of two words, as the document says: REPOSITORY, and 8000 if that port is taken.
+and every address in angle brackets, as <http://127.0.0.1:8000>, is opened and has to be there. The reader puts their
+own in the place of two words, as the document says: REPOSITORY, and 8000 if that port is taken.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Step:
     body: str
 
 
-class NotAsWritten(Exception):  # noqa: N818 - what happened
+class NotAsWritten(Exception):
     """It did not go as the document says."""
 
 
@@ -286,7 +286,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, help=f"in the place of {PORT}; by default another only if that is taken")
     port = parser.parse_args().port or free_port()
-    text = subprocess.run(
+    text = subprocess.run(  # noqa: S603 - ours
         ["git", "show", f"HEAD:{DOCUMENT}"],  # noqa: S607 - git, wherever it is
         cwd=ROOT,
         check=True,
