@@ -45,9 +45,9 @@ _STEP = re.compile(
 )
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_END = re.compile(r"\n?\x1e(\d+)\x1f([^\x1e]*)\x1e\n")
+_END = re.compile(r"\n?\x01(\d+)\x02([^\x01]*)\x01\n")
 # Typed behind a block: whether a command failed in it, and in which folder the shell now is.
-_ASK_END = r"""printf '\n\036%d\037%s\036\n' "${failed:-0}" "$PWD"; failed="""
+_ASK_END = r"""printf '\n\001%d\002%s\001\n' "${failed:-0}" "$PWD"; failed="""
 _INTERRUPT = "^C\n"
 
 
@@ -85,7 +85,7 @@ def steps(document: str) -> Iterator[Step]:
 def put(document: str, own: Mapping[str, str]) -> str:
     """The document with the reader's own in the place of words."""
     for word, value in own.items():
-        document = re.sub(rf"\b{re.escape(word)}\b", lambda _, value=value: value, document)
+        document = value.join(re.split(rf"\b{re.escape(word)}\b", document))
     return document
 
 
@@ -96,7 +96,7 @@ def on_screen(output: str) -> str:
         shown = ""
         for part in line.split("\r"):
             shown = part + shown[len(part) :]
-        lines.append(shown.rstrip())
+        lines.append(shown.rstrip(" "))
     return "\n".join(lines)
 
 
