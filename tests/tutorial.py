@@ -15,7 +15,6 @@ own in the place of two words, as the document says: REPOSITORY, and 8000 if tha
 
 import argparse
 import os
-import pty
 import re
 import select
 import signal
@@ -37,7 +36,6 @@ DOCUMENT = "docs/tutorial.md"
 PORT = 8000
 """The port in the document."""
 STEP_TIMEOUT_S = 600.0
-END_TIMEOUT_S = 20.0
 PROMISED_S = 300.0
 
 _STEP = re.compile(
@@ -114,16 +112,20 @@ def _plain(text: str) -> str:
 class Shell:
     """A shell at a terminal of its own. ``folder`` is where it is."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Start it."""
+    def __init__(self, folder: Path, environment: Mapping[str, str], timeout_s: float = STEP_TIMEOUT_S) -> None:
+        """Start it; ``timeout_s`` is for each step."""
         self.folder = folder
+        self._timeout_s = timeout_s
         self._output = ""
-        self._pid, self._terminal = pty.fork()
-        if self._pid == 0:
-            os.chdir(folder)
-            os.execvpe("bash", ["bash", "--noprofile", "--norc", "--noediting", "-i"], dict(environment))  # noqa: S606, S607 - the reader's shell
+        self._terminal, its_end = os.openpty()
+        # Who leads a session and has no terminal gets the first that it opens, and with it Ctrl-C.
+        start = 'exec bash --noprofile --norc --noediting -i <>"$0" >&0 2>&1'
+        self._bash = subprocess.Popen(  # noqa: S603 - the reader's shell
+            ["/bin/sh", "-c", start, os.ttyname(its_end)], cwd=folder, env=environment, start_new_session=True
+        )
         self.type("PS1= PS2=; stty -echo; trap 'failed=$?' ERR\n")
         self.finish()
+        os.close(its_end)
 
     def type(self, keys: str) -> None:
         """Type, without waiting for what comes of it."""
@@ -132,7 +134,7 @@ class Shell:
     def finish(self) -> tuple[str, int]:
         """Wait until what was typed is done; what is seen since the last time, and 0 or the status of what failed."""
         self.type(f"{_ASK_END}\n")
-        deadline_s = time.monotonic() + STEP_TIMEOUT_S
+        deadline_s = time.monotonic() + self._timeout_s
         while (end := _END.search(on_screen(self._output))) is None:
             self._read(deadline_s)
         seen, self._output = on_screen(self._output)[: end.start()], ""
@@ -145,7 +147,7 @@ class Shell:
         Raises:
             NotAsWritten: the program ends, or nothing of the kind comes in time.
         """
-        deadline_s = time.monotonic() + STEP_TIMEOUT_S
+        deadline_s = time.monotonic() + self._timeout_s
         while not agrees(expected, on_screen(self._output)):
             self._read(deadline_s)
         self._output = ""
@@ -162,14 +164,15 @@ class Shell:
 
     def leave(self) -> list[str]:
         """Close the terminal; the programs that were still running in it, which are killed."""
-        left = [process for process in psutil.process_iter() if _session(process.pid) == self._pid != process.pid]
+        bash = self._bash.pid
+        left = [process for process in psutil.process_iter() if _session(process.pid) == bash != process.pid]
         names = [" ".join(process.cmdline()) for process in left if process.is_running()]
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        os.kill(self._pid, signal.SIGHUP)
+        self._bash.send_signal(signal.SIGHUP)
         os.close(self._terminal)
-        os.waitpid(self._pid, 0)
+        self._bash.wait()
         return names
 
 
@@ -182,11 +185,12 @@ def _session(pid: int) -> int | None:
 class Reader:
     """Somebody who follows the document, in ``folder``."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Nothing is open yet."""
+    def __init__(self, folder: Path, environment: Mapping[str, str], timeout_s: float = STEP_TIMEOUT_S) -> None:
+        """Nothing is open yet; ``timeout_s`` is for each step."""
         self.folder = folder
         self.shells: dict[str, Shell] = {}
         self._environment = environment
+        self._timeout_s = timeout_s
         self._shell = ""
         self._seen: str | None = None
 
@@ -229,7 +233,7 @@ class Reader:
     def _at(self, step: Step) -> Shell:
         self._shell = next((word for word in step.words if word != "stays"), self._shell)
         if self._shell not in self.shells:
-            self.shells[self._shell] = Shell(self.folder, self._environment)
+            self.shells[self._shell] = Shell(self.folder, self._environment, self._timeout_s)
         return self.shells[self._shell]
 
     def leave(self) -> list[str]:
