@@ -36,6 +36,7 @@ DOCUMENT = "docs/tutorial.md"
 PORT = 8000
 """The port in the document."""
 STEP_TIMEOUT_S = 600.0
+END_TIMEOUT_S = 5.0
 PROMISED_S = 300.0
 
 _STEP = re.compile(
@@ -166,10 +167,12 @@ class Shell:
         """Close the terminal; the programs that were still running in it, which are killed."""
         bash = self._bash.pid
         left = [process for process in psutil.process_iter() if _session(process.pid) == bash != process.pid]
-        names = [" ".join(process.cmdline()) for process in left if process.is_running()]
+        names = []
         for process in left:
             with suppress(psutil.NoSuchProcess):
+                names.append(" ".join(process.cmdline()))
                 process.kill()
+        psutil.wait_procs(left, END_TIMEOUT_S)
         self._bash.send_signal(signal.SIGHUP)
         os.close(self._terminal)
         self._bash.wait()
@@ -299,6 +302,8 @@ def main() -> int:
     ).stdout
     own = {"REPOSITORY": str(ROOT)} | ({} if port == PORT else {str(PORT): str(port)})
     print(f"{DOCUMENT} of the last commit, with {own}")
+    # Programs heed Ctrl-C only if those who start them do, which who runs this in the background may have changed.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         follow(text, own)
     except NotAsWritten as error:

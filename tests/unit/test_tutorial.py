@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,13 @@ import pytest
 from tests.tutorial import DOCUMENT, ROOT, NotAsWritten, Reader, Step, agrees, follow, on_screen, put, steps
 
 TIMEOUT_S = 20
+UNTIL_CTRL_C = """
+try:
+    print("ready", flush=True)
+    input()
+except KeyboardInterrupt:
+    print("bye")
+"""
 ENVIRONMENT = {"PATH": os.environ["PATH"], "TERM": "dumb"}
 
 
@@ -88,6 +96,7 @@ class TestComparing:
         assert on_screen("10%|#   |\r100%|####|\r          \rdone\r\n\x1b[1mnext\x1b[0m") == "done\nnext"
 
 
+@pytest.mark.usefixtures("heeded_interrupt")
 class TestFollowing:
     def test_a_shell_stays_where_it_is(self, reader: Reader, tmp_path: Path) -> None:
         """Folder and variables last from block to block; a program is saved in the folder of its shell."""
@@ -110,7 +119,7 @@ class TestFollowing:
 
     def test_ctrl_c_ends_what_stays(self, reader: Reader) -> None:
         """A program that goes on is seen from a second shell, and ends at Ctrl-C in its own."""
-        reader.follow(sh("""sh -c 'trap "echo bye; exit" INT; echo ready; read never'\n""", "first", "stays"))
+        reader.follow(sh(f"{sys.executable} -c '{UNTIL_CTRL_C}'\n", "first", "stays"))
         reader.follow(text("ready\n"))
         reader.follow(sh("echo here\n", "second"))
         reader.follow(text("here\n"))
