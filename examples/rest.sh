@@ -5,11 +5,11 @@
 #          the service says so (curl heeds Retry-After)
 # Needs    a service (make serve), curl, five JPEGs of one face, oldest first (from a clip: ffmpeg -i clip.mp4 -vframes 5 %d.jpg)
 # Run      sh examples/rest.sh 1.jpg 2.jpg 3.jpg 4.jpg 5.jpg
-#          TIMECONV_URL=https://faces.example.org TIMECONV_KEY=tc_... sh examples/rest.sh 1.jpg 2.jpg 3.jpg 4.jpg 5.jpg
+#          URL=https://faces.example.org TIMECONV_KEY=tc_... sh examples/rest.sh 1.jpg 2.jpg 3.jpg 4.jpg 5.jpg
 set -eu
 
 [ $# -eq 5 ] || { echo "usage: rest.sh 1.jpg 2.jpg 3.jpg 4.jpg 5.jpg" >&2; exit 2; }
-url=${TIMECONV_URL:-http://127.0.0.1:8000}
+url=${URL:-http://127.0.0.1:8000}
 
 # Prints the body, then the status. The key goes in by standard input.
 ask() {

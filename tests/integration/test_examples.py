@@ -194,8 +194,8 @@ def test_a_smile_counts_once_it_lasts() -> None:
 def test_rest(pictures: list[Path], key: tuple[str, str]) -> None:
     """With the key every question gets its answer, wrong ones a problem; without it there is one answer to all."""
     with serving(Settings(port=0, keys=SecretStr(key[1]), drain_ms=0)) as server:
-        done = run("rest.sh", *pictures, TIMECONV_URL=server.url, TIMECONV_KEY=key[0])
-        refused = run("rest.sh", *pictures, TIMECONV_URL=server.url, TIMECONV_KEY="")
+        done = run("rest.sh", *pictures, URL=server.url, TIMECONV_KEY=key[0])
+        refused = run("rest.sh", *pictures, URL=server.url, TIMECONV_KEY="")
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     statuses = [int(line) for line in lines if line.isdigit()]
