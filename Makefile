@@ -54,7 +54,7 @@ endif
 lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy service client/timeconv_client loadtest monitoring
+	$(BIN)/mypy service client/timeconv_client loadtest monitoring examples
 
 CLIP ?= face.avi
 clip: $(VENV)/test.done ## two seconds of a face as a video, for who has none at hand; CLIP=face.avi

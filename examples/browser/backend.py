@@ -7,6 +7,7 @@ Run      .venv/bin/timeconv key my-site                              # prints a 
          TIMECONV_KEYS_FILE=keys.txt TIMECONV_ALLOWED_ORIGINS=http://127.0.0.1:8001 make serve
          TIMECONV_KEY=tc_... python examples/browser/backend.py      # then open http://127.0.0.1:8001
 
+To a browser http://localhost:8001 is another site, which is not let in.
 Elsewhere than on this machine both have to be on https, or browsers give no camera.
 """
 
