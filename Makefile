@@ -17,8 +17,8 @@ UV := $(BIN)/uv
 AUDIT := build/audit
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint train train-smoke bench load soak ops-test javascript face-region fuzz openapi sbom audit models dashboards lock wheel \
-    clean
+.PHONY: help serve test lint clip tutorial train train-smoke bench load soak ops-test javascript face-region fuzz openapi sbom audit models dashboards \
+    lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,7 +54,15 @@ endif
 lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy service client/timeconv_client loadtest monitoring
+	$(BIN)/mypy service client/timeconv_client loadtest monitoring examples
+
+CLIP ?= face.avi
+clip: $(VENV)/test.done ## two seconds of a face as a video, for who has none at hand; CLIP=face.avi
+	$(BIN)/python -m loadtest.clips $(CLIP)
+
+TUTORIAL ?=
+tutorial: $(VENV)/test.done ## follow docs/tutorial.md from a fresh clone of the last commit, and time it; TUTORIAL="--port 8080"
+	$(BIN)/python -m tests.tutorial $(TUTORIAL)
 
 FER2013 ?= ../shared/data/faces/fer2013.npz
 train: $(VENV)/training.done ## train the four networks for people anew, in half a day; FER2013=file.npz
