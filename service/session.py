@@ -138,8 +138,11 @@ class _Face:
     window: Window
     smoothing: Smoothing
 
-    def smoothed(self, frame: Frame) -> Smoothed:
-        """How to smooth what comes of a frame."""
+    def smoothed(self, frame: Frame) -> Smoothed | None:
+        """How to smooth what comes of a frame, if at all; what was smoothed before one that is not is forgotten."""
+        if not frame.options.smoothing_ms:
+            self.smoothing.clear()
+            return None
         return Smoothed(self.smoothing, frame.options.smoothing_ms / 1000, frame.moment_s)
 
 
@@ -426,7 +429,9 @@ class Session:
         self._faces = {face_id: face for face_id, face in self._faces.items() if face_id in known}
         answers: list[Answer | None] = []
         for face_id, sighting in seen:
-            window = self._faces.setdefault(face_id, self._new_face(face_id)).window
+            if (face := self._faces.get(face_id)) is None:
+                face = self._faces[face_id] = self._new_face(face_id)
+            window = face.window
             window.add(sighting.crop, sighting.box, frame.moment_s)
             needed = window.frames_needed
             answers.append(filling_beside(needed, sighting, face_id) if needed else None)
@@ -454,8 +459,7 @@ class Session:
             if frame.seq not in self._open:  # It is nobody's, and the face may be another session's by now.
                 self._conclude(frame, Answer(Outcome.ABANDONED))
                 return
-            smoothed = face.smoothed(frame) if frame.options.smoothing_ms else None
-            answer = answer_of(fate, frame.network, sighting, face_id, frame.times, smoothed)
+            answer = answer_of(fate, frame.network, sighting, face_id, frame.times, face.smoothed(frame))
             if gathering is None:
                 self._conclude(frame, answer)
             elif (whole := gathering.add(place, answer)) is not None:
@@ -463,7 +467,7 @@ class Session:
 
         return WindowItem(
             key=self,
-            face=face_id if gathering is not None else 0,
+            face=face_id,
             lane=frame.network.lane,
             window=face.window.crops(),
             replaces=frame.options.freshness == "latest",
@@ -499,8 +503,9 @@ class Session:
         """Look for one face from now on: the largest of those that were there goes on."""
         if self._group is None:
             return
-        largest = self._group.largest
-        self._face = self._new_face() if largest is None else self._faces[largest]
+        # Of one that was found in a frame that could not be finished there is nothing to go on with.
+        largest = None if self._group.largest is None else self._faces.get(self._group.largest)
+        self._face = largest or self._new_face()
         self._follower = self._look.follower()
         self._group, self._faces = None, {}
 

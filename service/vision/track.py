@@ -20,6 +20,9 @@ _CLEARLY_LIKER = 0.15
 _LEAST_LIKENESS = 0.5
 _LEAST_LIKENESS_AGAIN = 0.7
 """Correlation with what the face looked like, of one that was there in the frame before, and of one that was not."""
+MOST_KNOWN = 32
+"""Twice as many as are found in a picture; beyond that whoever was away longest is forgotten before their time, since a
+client can show new faces in every frame, and say that no time passes."""
 
 
 def same_face(before: Box, now: Box) -> bool:
@@ -111,6 +114,7 @@ class Tracks:
             track = matched.get(index) or self._new(box, time_s)
             track.move(box, time_s)
             tracks.append(track)
+        self.all = sorted(self.all, key=lambda track: (track.present, track.seen_s))[-MOST_KNOWN:]
         return tracks
 
     def _new(self, box: Box, time_s: float) -> Track:
