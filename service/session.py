@@ -414,7 +414,8 @@ class Session:
         """Put the crop into the window; the window if it is full."""
         self._see_as(frame)
         face = self._face
-        face.window.push(sighting.crop, sighting.box, frame.moment_s)
+        is_another = self._follower.is_another and frame.options.region == "detect"
+        face.window.push(sighting.crop, sighting.box, frame.moment_s, is_another=is_another)
         if needed := face.window.frames_needed:
             return filling(needed, sighting.box)
         return self._item(frame, face, sighting, face.window.face_id)

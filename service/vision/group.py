@@ -99,7 +99,8 @@ class Group:
             known.find(face, followed.get(track.id), self._frames)
             assert known.face is not None
             track.box = known.face.box
-            if track not in crowded:  # Else the picture would be of two.
+            track.is_clear = track not in crowded
+            if track.is_clear:  # Else the picture would be of two.
                 known.remember(gray, 1)
         alive = {track.id for track in self._tracks.all}
         self._known = {face_id: known for face_id, known in self._known.items() if face_id in alive}

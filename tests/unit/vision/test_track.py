@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.vision.boxes import Box
-from service.vision.track import Track, Tracks, same_face
+from service.vision.track import MOST_KNOWN, Track, Tracks, same_face
 
 FACE = Box(100, 80, 60, 60)
 sizes = st.floats(8, 800)
@@ -176,6 +176,23 @@ class TestTracks:
         tracks.update([], 0.04, unknown)
         (found,) = tracks.update([FACE], 0.08, unknown)
         assert found.id == 1
+
+    @pytest.mark.parametrize(("is_clear", "same"), [(True, False), (False, True)])
+    def test_a_look_that_is_not_quite_theirs(self, *, is_clear: bool, same: bool) -> None:
+        """More likeness is asked of who stood clear, whose picture is new: their place may be another's after a cut."""
+        tracks = Tracks(count(), keep_s=1.0)
+        (track,) = tracks.update([FACE], 0.0, alike)
+        track.is_clear = is_clear
+        (found,) = tracks.update([FACE], 0.04, lambda _, __: 0.6)
+        assert (found is track) == same
+
+    def test_no_more_than_so_many_are_known(self) -> None:
+        """New faces in each picture, between which no time passes: those in view are known, and who left last."""
+        tracks = Tracks(count(), keep_s=1.0)
+        for index in range(40):
+            tracks.update([Box(200.0 * place, 300.0 * index, 100, 100) for place in range(5)], 0.0, unknown)
+        assert sorted(track.id for track in tracks.all) == list(range(200 - MOST_KNOWN, 200))
+        assert [track.id for track in tracks.all if track.present] == list(range(195, 200))
 
     def test_a_pause(self) -> None:
         """After a time without pictures, or on another clock, faces are known again by their look, at their place."""
