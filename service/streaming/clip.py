@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from service.streaming.errors import USAGE, ClipError
+from service.streaming.errors import USAGE, ClipError, require_utf8
 from service.streaming.frame import Clip, ClipFrame
 from service.streaming.pipe import JpegPipe
 from service.streaming.times import FrameTimes
@@ -95,8 +95,9 @@ def open_clip(source: str, quality: int, *, fps: float = FALLBACK_FPS, every: bo
         _require_file(Path(source))
     # Of damaged files FFmpeg says much on stderr; read when it is first used.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    with quiet_opencv():
-        capture = cv2.VideoCapture(int(source)) if is_camera else cv2.VideoCapture(source)
+    with quiet_opencv():  # An absolute path, since FFmpeg takes what is before a colon for a protocol.
+        place = source if "://" in source else str(Path(source).absolute())
+        capture = cv2.VideoCapture(int(source)) if is_camera else cv2.VideoCapture(place)
         _require_size(capture, source)
         first = _read(capture) if capture.isOpened() else None
     if first is None:
@@ -127,6 +128,7 @@ async def look_ahead(clip: Clip) -> AsyncGenerator[ClipFrame, None]:
 
 
 def _require_file(path: Path) -> None:
+    require_utf8(path)
     try:
         mode = path.stat().st_mode
     except OSError as error:

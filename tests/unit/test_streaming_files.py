@@ -17,6 +17,7 @@ from loadtest.clips import encoded, face_alone, moving_face, write_clip
 from service.streaming import StreamError, StreamRequest
 from service.streaming.clip import open_clip
 from service.streaming.frame import Clip, ClipFrame
+from service.streaming.outputs import open_outputs
 from service.streaming.overlay import Overlay
 from service.streaming.palette import GREY, colour_of
 from service.streaming.pipe import JpegPipe, picture_end
@@ -423,6 +424,51 @@ def test_a_damaged_picture_is_black(tmp_path: Path) -> None:
     assert frames_in(path) == 3
 
 
+def first_blue(path: Path) -> tuple[int, int]:
+    """Where a video's last picture begins to be bluer than red: the left top corner of what is drawn in blue."""
+    capture, last = cv2.VideoCapture(str(path)), np.zeros((1, 1, 3), np.uint8)
+    while (found := capture.read())[0]:
+        last = np.asarray(found[1], np.uint8)
+    rows, columns = np.nonzero(last[:, :, 0].astype(int) - last[:, :, 2] > 60)
+    return int(columns.min()), int(rows.min())
+
+
+def test_a_clip_whose_size_changes(tmp_path: Path) -> None:
+    """Boxes are drawn in the picture's own pixels, whatever the size of the video."""
+    path = tmp_path / "video.avi"
+    video = AnnotatedVideo(path, 25)
+    sad = replace(FACE, emotion="sad", smoothed={})
+    twice = encoded([np.full((480, 640, 3), 128, np.uint8)])[0]
+    video.write([result(0), FrameResult(ClipFrame(1, 40_000, twice), "prediction", (sad,))])
+    video.close()
+    assert np.abs(np.subtract(first_blue(path), (30, 20))).max() <= 2
+
+
+def test_a_picture_that_lies_on_its_side(tmp_path: Path) -> None:
+    """Pictures of a pipe are drawn upright, as the service sees them."""
+    path = tmp_path / "video.avi"
+    video = AnnotatedVideo(path, 25)
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00" + bytes(4)
+    exif = b"Exif\x00\x00" + tiff
+    jpeg = result(0).frame.jpeg
+    turned = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    video.write([replace(result(0), frame=ClipFrame(0, 0, turned))])
+    video.close()
+    capture = cv2.VideoCapture(str(path))
+    assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (240, 320)
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_video_with_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """A time in a name is no protocol to be opened."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(f"2026-11-24T01:41:58{suffix}")
+    video = AnnotatedVideo(path, 25)
+    video.write([result(0)])
+    video.close()
+    assert len(frames_of(open_clip(str(path), 90))) == 1
+
+
 # Timeline
 
 
@@ -445,6 +491,16 @@ def test_a_timeline(tmp_path: Path) -> None:
     words = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {"a <clip> & more", "face 3, 5", "happy", "not sure", "no face", *LABELS} <= set(words)
     assert len(list(svg.iter("{http://www.w3.org/2000/svg}polygon"))) == 2 * len(LABELS)
+
+
+def test_a_timeline_of_a_clip_with_an_odd_name(tmp_path: Path) -> None:
+    """What no XML file may have in it is spelled out."""
+    (tmp_path / "out.svg").touch()
+    clip = os.fsdecode(b"a\x01\xff<b>.avi")
+    with open_outputs(StreamRequest(clip=clip, timeline=tmp_path / "out.svg"), LABELS, 25) as write:
+        write([result(0)])
+    texts = [text.text for text in ET.parse(tmp_path / "out.svg").iter() if text.tag.endswith("text")]  # noqa: S314 - our own
+    assert texts[0] == "a\\x01\\udcff<b>.avi"
 
 
 def test_a_short_gap_is_a_gap(tmp_path: Path) -> None:
