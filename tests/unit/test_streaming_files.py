@@ -192,6 +192,13 @@ def test_a_pipe_without_pictures(pipe: tuple[JpegPipe, int], content: bytes) -> 
         clip.read()
 
 
+def test_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it was closed, its descriptor is not read, which may be of another file."""
+    monkeypatch.setattr("sys.__stdin__", None)
+    with pytest.raises(StreamError, match="no standard input"):
+        open_clip("-", 90)
+
+
 def test_a_fifo(tmp_path: Path) -> None:
     """A named pipe is read as standard input is, and opened without waiting for who writes."""
     path = tmp_path / "camera.mjpeg"
