@@ -13,14 +13,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
 from service.streaming.errors import USAGE, ClipError, require_utf8
 from service.streaming.frame import Clip, ClipFrame
 from service.streaming.pipe import JpegPipe
 from service.streaming.times import FrameTimes
-from timeconv_client.camera import FALLBACK_FPS, frame_rate, quiet_opencv
+from timeconv_client.camera import FALLBACK_FPS, encode, frame_rate, quiet_opencv
 
 MOST_PIXELS = 1 << 26
 """Twice 8K: 200 MB of memory a picture."""
@@ -57,7 +56,8 @@ class Video:
             if picture is None:
                 return None
             small, shrunk = _at_most(picture, self._most_pixels)
-            frame = ClipFrame(self._index, self._time_us(), self._encode(small), shrunk)
+            jpeg = encode(small, self._quality, _LONGEST_JPEG_SIDE)
+            frame = ClipFrame(self._index, self._time_us(), jpeg, shrunk)
             self._index += 1
             return frame
 
@@ -71,13 +71,6 @@ class Video:
         if self.is_live:
             return (time.monotonic_ns() - self._started_ns) // 1000
         return self._times.after(self._capture.get(cv2.CAP_PROP_POS_MSEC))
-
-    def _encode(self, picture: NDArray[np.uint8]) -> bytes:
-        # The service works on gray, so colour at half resolution loses nothing.
-        jpeg: bytes = simplejpeg.encode_jpeg(
-            np.ascontiguousarray(picture), quality=self._quality, colorspace="BGR", colorsubsampling="420"
-        )
-        return jpeg
 
 
 def open_clip(source: str, quality: int, *, fps: float = FALLBACK_FPS, every: bool = True) -> Clip:
