@@ -257,6 +257,7 @@ class Session:
             self._face = self._new_face()
             return
         self._face, self._seen_as = before._face, before._seen_as  # noqa: SLF001
+        self._follower.go_on_with(before._follower.picture)  # noqa: SLF001
         self._group, self._faces = before._group, before._faces  # noqa: SLF001
         same_clock = self.options.timestamps == before.options.timestamps
         if not same_clock or self._clock() - before.last_activity_s > self._gap_reset_s:
@@ -497,7 +498,7 @@ class Session:
         """Look for several faces from now on; the one that was there goes on."""
         self._group, window = self._look.group(self._ids, self._gap_reset_s), self._face.window
         if window.last is not None:
-            self._group.begin(window.face_id, *window.last)
+            self._group.begin(window.face_id, *window.last, self._follower.picture)
             self._faces = {window.face_id: self._face}
 
     def _leave_group(self) -> None:
@@ -508,6 +509,8 @@ class Session:
         largest = None if self._group.largest is None else self._faces.get(self._group.largest)
         self._face = largest or self._new_face()
         self._follower = self._look.follower()
+        if largest is not None:
+            self._follower.go_on_with(self._group.picture(largest.window.face_id))
         self._group, self._faces = None, {}
 
     def _answering(self, frame: Frame, answer: Answer) -> Delivery:

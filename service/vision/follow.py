@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from service.vision.boxes import Box, iou
 from service.vision.detect import Detector, Face
 
+Picture = NDArray[np.uint8]
+
 LONGEST_FOLLOWED_S = 0.4
 """After that time the detector is asked, however few the frames were."""
 
@@ -43,7 +45,7 @@ class FollowedFace:
     def __init__(self) -> None:
         """No face yet."""
         self.face: Face | None = None
-        self.template: NDArray[np.uint8] | None = None
+        self.template: Picture | None = None
         self._growth = 1.0  # of the box, from frame to frame, by the last two detections
         self._found_px = 0.0
 
@@ -105,7 +107,7 @@ class Follower:
         self._followed = FollowedFace()
         self._frames = 0
         self._found_s = -math.inf
-        self._looked: NDArray[np.uint8] | None = None  # what the last face looked like that was not too flat
+        self._looked: Picture | None = None  # what the last face looked like that was not too flat
         self.is_another = False
         """Whether the face looks unlike the one before: somebody else at its place, as after a cut."""
         self.detections = self.losses = 0
@@ -115,6 +117,15 @@ class Follower:
         """By how much (1, 2, 4 or 8) the next picture may be shrunk: its face stays `SMALLEST_SHRUNK_PX` wide."""
         face = self._followed.face
         return 1 if face is None or self._every == 1 else shrink_for(face.box)
+
+    @property
+    def picture(self) -> Picture | None:
+        """The small picture of the last face, for who goes on with it; None of one that was too flat."""
+        return self._looked if self._followed.template is None else self._followed.template
+
+    def go_on_with(self, picture: Picture | None) -> None:
+        """The face before the first looked so."""
+        self._looked = picture
 
     def locate(self, gray: NDArray[np.uint8], time_s: float, shrink: int = 1) -> Face | None:
         """The face of a frame taken at ``time_s``, or None.
@@ -194,7 +205,7 @@ def _sample(gray: NDArray[np.uint8], shrink: int, box: Box, pixels: int) -> NDAr
     return np.asarray(sample, np.uint8)
 
 
-def _likeness(template: NDArray[np.uint8], gray: NDArray[np.uint8], shrink: int, box: Box) -> float:
+def _likeness(template: Picture, gray: NDArray[np.uint8], shrink: int, box: Box) -> float:
     """How much what is at ``box`` looks like a small picture of a face, -1..1."""
     shown = _sample(gray, shrink, box, _FACE_PX + 2 * _UNSTEADY_PX)
     return float(cv2.matchTemplate(shown, template, cv2.TM_CCOEFF_NORMED).max())
