@@ -234,7 +234,6 @@ class Sitting(RuleBasedStateMachine):
     @invariant()
     def little_is_kept(self) -> None:
         assert len(self.session._faces) <= 40
-        assert len(self.session._running) <= self.session.in_flight
 
     def teardown(self) -> None:
         """Once all is run and read, nothing is open, and nothing is left."""
