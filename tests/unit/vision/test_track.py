@@ -146,6 +146,56 @@ class TestTracks:
         (found,) = tracks.update([Box(130, 50, 100, 100)], 0.04, lambda track, _: 0.6 if track.id == 0 else 0.9)
         assert found.id == 2
 
+    @pytest.mark.parametrize(("ahead", "known"), [(0.1, False), (0.3, True)])
+    def test_nearer_by_little_is_doubt(self, ahead: float, *, known: bool) -> None:
+        """Of two who look alike the nearer one is it only if nearer by a quarter of a face."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(200, 50, 100, 100)], 0.0, alike)
+        (found,) = tracks.update([Box(150 - 50 * ahead, 50, 100, 100)], 0.04, alike)
+        assert (found.id == 0) == known
+
+    @pytest.mark.parametrize(("ahead", "known"), [(0.1, False), (0.2, True)])
+    def test_liker_by_little_is_doubt(self, ahead: float, *, known: bool) -> None:
+        """Of two who are as near the one who looks more like it is it only if clearly so."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(200, 50, 100, 100)], 0.0, alike)
+        (found,) = tracks.update([Box(150, 50, 100, 100)], 0.04, lambda track, _: 0.95 - ahead * track.id)
+        assert (found.id == 0) == known
+
+    def test_those_in_view_choose_first(self) -> None:
+        """Who is away does not take the face of who is in view, if it looks like both."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(230, 50, 100, 100)], 0.0, alike)
+        tracks.update([Box(160, 50, 100, 100)], 0.04, lambda track, _: 0.9 if track.id == 1 else 0.2)
+        (found,) = tracks.update([Box(160, 50, 100, 100)], 0.08, alike)
+        assert found.id == 1
+
+    @pytest.mark.parametrize(("away_s", "shift", "known"), [(0.8, 150, True), (0.8, 170, False), (0.2, 150, False)])
+    def test_how_far_one_may_have_gone(self, away_s: float, shift: float, *, known: bool) -> None:
+        """Who is not seen may have gone a face a second further than from one picture to the next."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([FACE], 0.0, alike)
+        tracks.update([], 0.04, alike)
+        (found,) = tracks.update([FACE._replace(x=FACE.x + shift * 0.6)], away_s, alike)
+        assert (found.id == 0) == known
+
+    @pytest.mark.parametrize(("place", "known"), [(400, True), (555, True), (700, False)])
+    def test_where_one_who_moved_is_looked_for(self, place: float, *, known: bool) -> None:
+        """Where they were seen last, or would be if they had gone on for a moment; not as far as that would lead."""
+        tracks = Tracks(count(), keep_s=1.0)
+        for index in range(9):
+            tracks.update([Box(50.0 * index, 50, 100, 100)], index * 0.1, alike)
+        tracks.update([], 0.82, alike)
+        (found,) = tracks.update([Box(place, 50, 100, 100)], 1.1, alike)
+        assert (found.id == 0) == known
+
+    def test_a_pause_and_a_look_that_cannot_be_told(self) -> None:
+        """After a time without pictures nobody is known by their place alone."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([FACE], 0.0, unknown)
+        (found,) = tracks.update([FACE], 60.0, unknown)
+        assert found.id == 1
+
     def test_in_doubt_a_new_id(self) -> None:
         """Two faces that look alike, and one that could be either: it is neither."""
         tracks = Tracks(count(), keep_s=1.0)
