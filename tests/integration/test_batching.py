@@ -24,7 +24,7 @@ async def predictions(server: LiveServer, clip: list[bytes]) -> dict[int, list[f
             if isinstance(event, Prediction):
                 found[event.seq] = list(event.faces[0].probabilities.values())
 
-    # With capture times, since by those of arrival a face would be looked for anew, and a box differ, on a busy machine.
+    # With capture times: by those of arrival the detector is asked more often on a busy machine, and boxes differ.
     async with connect(server.url, freshness="every", timestamps=True, model=MODEL) as session:
         reading = asyncio.create_task(read())
         for index, frame in enumerate(clip):

@@ -938,10 +938,12 @@ class TestSeveralFaces:
         assert desk.windows[0].key is desk.windows[1].key is desk.session
         assert [item.face for item in desk.windows] == [0, 1]
         first, second = desk.windows
-        first.deliver(scores(best=3))
+        first.deliver(replace(scores(best=3), batch_size=5))
         assert desk.send() == []
         second.deliver(scores(best=4))
         (message,) = desk.send()
+        assert isinstance(message, Prediction)
+        assert message.batch_size == 5
         assert faces_of(message) == [(0, "ready", "happy"), (1, "ready", "sad"), (2, "filling", 4)]
 
     def test_a_filling_face(self) -> None:
@@ -1208,6 +1210,16 @@ class TestSmoothing:
         last.feed(*[b"face"] * 4)
         (face,) = said(last, 4)
         assert face.emotion == "sad"
+
+    def test_over_a_break_with_another_clock(self) -> None:
+        """It begins anew where times come from another clock, however near they are by chance."""
+        before = filled(smoothing_ms=5000, freshness="every")
+        said(before, 3)
+        after = before.gone_on_with(smoothing_ms=5000, timestamps=True)
+        for _ in range(5):
+            after.feed(round(after.clock() * 1e6 + 40_000).to_bytes(8, "big") + b"face")
+        after.run(scores(best=4))
+        assert faces_of(after.send()[-1]) == [(0, "ready", "sad")]
 
     def test_an_answer_for_nobody(self) -> None:
         """What comes for a session that was gone on with moves nothing."""

@@ -179,14 +179,14 @@ class TestTracks:
         (found,) = tracks.update([FACE._replace(x=FACE.x + shift * 0.6)], away_s, alike)
         assert (found.id == 0) == known
 
-    @pytest.mark.parametrize(("place", "known"), [(400, True), (555, True), (700, False)])
+    @pytest.mark.parametrize(("place", "known"), [(400, True), (555, True), (780, False)])
     def test_where_one_who_moved_is_looked_for(self, place: float, *, known: bool) -> None:
         """Where they were seen last, or would be if they had gone on for a moment; not as far as that would lead."""
         tracks = Tracks(count(), keep_s=1.0)
         for index in range(9):
             tracks.update([Box(50.0 * index, 50, 100, 100)], index * 0.1, alike)
         tracks.update([], 0.82, alike)
-        (found,) = tracks.update([Box(place, 50, 100, 100)], 1.1, alike)
+        (found,) = tracks.update([Box(place, 50, 100, 100)], 1.6, alike)
         assert (found.id == 0) == known
 
     def test_a_pause_and_a_look_that_cannot_be_told(self) -> None:
