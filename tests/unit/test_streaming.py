@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,16 @@ def test_rows_are_in_the_order_sent(clip: Path, tmp_path: Path) -> None:
     )
     assert set(rows[1].values()) == {"1", "0.020000", "no_face", ""}
     assert lines[1:3] == ["    0.020 s  no_face", "    0.040 s  prediction      sad       0.88"]
+
+
+def test_a_summary_of_a_run_that_was_not_as_it_should_be(clip: Path) -> None:
+    """An outcome of no frame makes the check fail; a run that was stopped is not short."""
+    summary = run(stream_to(answer_every_frame, clip, every=True))
+    assert summary.agrees
+    assert not replace(summary, unexpected=1).agrees
+    assert not replace(summary, unanswered=1).agrees
+    short = replace(summary, frames_read=FRAMES - 1)
+    assert (short.is_short, replace(short, interrupted=True).is_short, summary.is_short) == (True, False, False)
 
 
 def test_quiet(clip: Path) -> None:

@@ -421,6 +421,15 @@ def test_a_varying_rate_keeps_its_length(tmp_path: Path) -> None:
     assert frames_in(path) == 11
 
 
+def test_pictures_faster_than_the_rate(tmp_path: Path) -> None:
+    """Some are left out, so that the video is no longer than the clip."""
+    path = tmp_path / "video.avi"
+    video = AnnotatedVideo(path, 25)
+    video.write(result(index, fps=100) for index in range(40))
+    video.close()
+    assert 10 <= frames_in(path) <= 12
+
+
 def test_a_damaged_picture_is_black(tmp_path: Path) -> None:
     """A frame whose JPEG is damaged is black in the video, which goes on."""
     path = tmp_path / "video.avi"
@@ -514,6 +523,15 @@ def test_a_short_gap_is_a_gap(tmp_path: Path) -> None:
     """Where there was no face the curves stop, also if the same face comes back at once."""
     results = [result(index, *(("no_face", []) if index == 5 else ("prediction", [FACE]))) for index in range(10)]
     assert drawn_timeline(tmp_path / "t.svg", results).count("<polygon") == 2 * len(LABELS)
+
+
+def test_a_pause_is_a_gap(tmp_path: Path) -> None:
+    """Nothing is drawn across a second without an answer, also where nobody said that there was no face."""
+    lines = [
+        drawn_timeline(tmp_path / f"{last}.svg", [result(index, faces=[FACE]) for index in (0, 1, last, last + 1)])
+        for last in (20, 40)
+    ]
+    assert [drawn.count("<polygon") for drawn in lines] == [len(LABELS), 2 * len(LABELS)]
 
 
 def test_faces_side_by_side_have_a_block_each(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_the_largest_first() -> None:
 def test_the_largest_first_also_of_one_who_is_new() -> None:
     """Who was told before keeps their place among those told, not before who is larger."""
     new = Person(two_people()[1], lambda time_s: (480, 240, 110) if time_s > 0.1 else None)
-    told, _ = watched([still(160, 100), new], 5, every=1)
+    told, _ = watched([still(160, 100), new], 4, every=1)
     assert [round(box.w) for box in told[-1].values()] == [110, 100]
 
 
