@@ -138,8 +138,11 @@ class _Face:
     window: Window
     smoothing: Smoothing
 
-    def smoothed(self, frame: Frame) -> Smoothed:
-        """How to smooth what comes of a frame."""
+    def smoothed(self, frame: Frame) -> Smoothed | None:
+        """How to smooth what comes of a frame, if at all; what was smoothed before one that is not is forgotten."""
+        if not frame.options.smoothing_ms:
+            self.smoothing.clear()
+            return None
         return Smoothed(self.smoothing, frame.options.smoothing_ms / 1000, frame.moment_s)
 
 
@@ -254,6 +257,7 @@ class Session:
             self._face = self._new_face()
             return
         self._face, self._seen_as = before._face, before._seen_as  # noqa: SLF001
+        self._follower.go_on_with(before._follower.picture)  # noqa: SLF001
         self._group, self._faces = before._group, before._faces  # noqa: SLF001
         same_clock = self.options.timestamps == before.options.timestamps
         if not same_clock or self._clock() - before.last_activity_s > self._gap_reset_s:
@@ -411,7 +415,8 @@ class Session:
         """Put the crop into the window; the window if it is full."""
         self._see_as(frame)
         face = self._face
-        face.window.push(sighting.crop, sighting.box, frame.moment_s)
+        is_another = self._follower.is_another and frame.options.region == "detect"
+        face.window.push(sighting.crop, sighting.box, frame.moment_s, is_another=is_another)
         if needed := face.window.frames_needed:
             return filling(needed, sighting.box)
         return self._item(frame, face, sighting, face.window.face_id)
@@ -426,7 +431,9 @@ class Session:
         self._faces = {face_id: face for face_id, face in self._faces.items() if face_id in known}
         answers: list[Answer | None] = []
         for face_id, sighting in seen:
-            window = self._faces.setdefault(face_id, self._new_face(face_id)).window
+            if (face := self._faces.get(face_id)) is None:
+                face = self._faces[face_id] = self._new_face(face_id)
+            window = face.window
             window.add(sighting.crop, sighting.box, frame.moment_s)
             needed = window.frames_needed
             answers.append(filling_beside(needed, sighting, face_id) if needed else None)
@@ -454,8 +461,7 @@ class Session:
             if frame.seq not in self._open:  # It is nobody's, and the face may be another session's by now.
                 self._conclude(frame, Answer(Outcome.ABANDONED))
                 return
-            smoothed = face.smoothed(frame) if frame.options.smoothing_ms else None
-            answer = answer_of(fate, frame.network, sighting, face_id, frame.times, smoothed)
+            answer = answer_of(fate, frame.network, sighting, face_id, frame.times, face.smoothed(frame))
             if gathering is None:
                 self._conclude(frame, answer)
             elif (whole := gathering.add(place, answer)) is not None:
@@ -463,7 +469,7 @@ class Session:
 
         return WindowItem(
             key=self,
-            face=face_id if gathering is not None else 0,
+            face=face_id,
             lane=frame.network.lane,
             window=face.window.crops(),
             replaces=frame.options.freshness == "latest",
@@ -492,16 +498,19 @@ class Session:
         """Look for several faces from now on; the one that was there goes on."""
         self._group, window = self._look.group(self._ids, self._gap_reset_s), self._face.window
         if window.last is not None:
-            self._group.begin(window.face_id, *window.last)
+            self._group.begin(window.face_id, *window.last, self._follower.picture)
             self._faces = {window.face_id: self._face}
 
     def _leave_group(self) -> None:
         """Look for one face from now on: the largest of those that were there goes on."""
         if self._group is None:
             return
-        largest = self._group.largest
-        self._face = self._new_face() if largest is None else self._faces[largest]
+        # Of one that was found in a frame that could not be finished there is nothing to go on with.
+        largest = None if self._group.largest is None else self._faces.get(self._group.largest)
+        self._face = largest or self._new_face()
         self._follower = self._look.follower()
+        if largest is not None:
+            self._follower.go_on_with(self._group.picture(largest.window.face_id))
         self._group, self._faces = None, {}
 
     def _answering(self, frame: Frame, answer: Answer) -> Delivery:

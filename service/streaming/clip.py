@@ -13,14 +13,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
-from service.streaming.errors import USAGE, ClipError
+from service.streaming.errors import USAGE, ClipError, require_utf8
 from service.streaming.frame import Clip, ClipFrame
 from service.streaming.pipe import JpegPipe
 from service.streaming.times import FrameTimes
-from timeconv_client.camera import FALLBACK_FPS, frame_rate, quiet_opencv
+from timeconv_client.camera import FALLBACK_FPS, encode, frame_rate, quiet_opencv
 
 MOST_PIXELS = 1 << 26
 """Twice 8K: 200 MB of memory a picture."""
@@ -57,7 +56,8 @@ class Video:
             if picture is None:
                 return None
             small, shrunk = _at_most(picture, self._most_pixels)
-            frame = ClipFrame(self._index, self._time_us(), self._encode(small), shrunk)
+            jpeg = encode(small, self._quality, _LONGEST_JPEG_SIDE)
+            frame = ClipFrame(self._index, self._time_us(), jpeg, shrunk)
             self._index += 1
             return frame
 
@@ -71,13 +71,6 @@ class Video:
         if self.is_live:
             return (time.monotonic_ns() - self._started_ns) // 1000
         return self._times.after(self._capture.get(cv2.CAP_PROP_POS_MSEC))
-
-    def _encode(self, picture: NDArray[np.uint8]) -> bytes:
-        # The service works on gray, so colour at half resolution loses nothing.
-        jpeg: bytes = simplejpeg.encode_jpeg(
-            np.ascontiguousarray(picture), quality=self._quality, colorspace="BGR", colorsubsampling="420"
-        )
-        return jpeg
 
 
 def open_clip(source: str, quality: int, *, fps: float = FALLBACK_FPS, every: bool = True) -> Clip:
@@ -95,8 +88,9 @@ def open_clip(source: str, quality: int, *, fps: float = FALLBACK_FPS, every: bo
         _require_file(Path(source))
     # Of damaged files FFmpeg says much on stderr; read when it is first used.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    with quiet_opencv():
-        capture = cv2.VideoCapture(int(source)) if is_camera else cv2.VideoCapture(source)
+    with quiet_opencv():  # An absolute path, since FFmpeg takes what is before a colon for a protocol.
+        place = source if "://" in source else str(Path(source).absolute())
+        capture = cv2.VideoCapture(int(source)) if is_camera else cv2.VideoCapture(place)
         _require_size(capture, source)
         first = _read(capture) if capture.isOpened() else None
     if first is None:
@@ -127,6 +121,7 @@ async def look_ahead(clip: Clip) -> AsyncGenerator[ClipFrame, None]:
 
 
 def _require_file(path: Path) -> None:
+    require_utf8(path)
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from websockets.exceptions import InvalidMessage
 
+from service.streaming.lines import printable
 from timeconv_client import (
     BadAddress,
     CannotConnect,
@@ -41,9 +42,33 @@ class ClipError(StreamError):
     """The clip itself cannot be read; another may be."""
 
 
+def require_utf8(path: Path) -> None:
+    """Check that OpenCV and pyarrow can be told of a file; OpenCV crashes on other names.
+
+    Raises:
+        ClipError: the name has bytes that are no text.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ClipError(f"Give this file a name in UTF-8: {printable(str(path))}", exit_code=USAGE) from error
+
+
 def cannot_write(path: Path, error: OSError, exit_code: int = FAILED) -> StreamError:
     """A file of results could not be opened (a wrong argument), or not be written to its end."""
     return StreamError(f"Cannot write {path}: {error.strerror or error}", exit_code=exit_code)
+
+
+def require_writable(path: Path) -> None:
+    """Check now that a file can be written whose content comes last. What is in it stays.
+
+    Raises:
+        StreamError: it cannot.
+    """
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise cannot_write(path, error, USAGE) from error
 
 
 def _what_to_try(error: CannotConnect) -> str:

@@ -5,6 +5,7 @@ done, whatever stopped the run before.
 """
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -15,9 +16,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from service.streaming.errors import USAGE, ClipError, StreamError, cannot_write
+from service.streaming.errors import USAGE, ClipError, StreamError, cannot_write, require_utf8
+from service.streaming.lines import printable
 from service.streaming.request import StreamRequest
-from service.streaming.run import stream
+from service.streaming.run import run_to_end, stream
 
 SUFFIXES = frozenset(
     [
@@ -106,12 +108,12 @@ class Sweep:
 
 
 def stream_folder(request: FolderRequest) -> Sweep:
-    """Stream all clips from the command line; Ctrl-C ends it, and what was not whole is done again next time.
+    """Stream all clips from the command line; Ctrl-C or SIGTERM ends it; what was not whole is done again next time.
 
     Raises:
         StreamError: there is no clip, or nothing can be written.
     """
-    return asyncio.run(stream_all(request))
+    return run_to_end(stream_all(request))
 
 
 async def stream_all(request: FolderRequest, write_line: Callable[[str], object] = tqdm.write) -> Sweep:
@@ -123,15 +125,15 @@ async def stream_all(request: FolderRequest, write_line: Callable[[str], object]
     clips = list(_clips(request.source, request.out))
     if not clips:
         raise StreamError(f"No video in {request.source}: none of *{', *'.join(sorted(SUFFIXES))}", exit_code=USAGE)
-    sweep = Sweep([ClipEnd(str(name), _NOT_TRIED) for _, name in clips])
+    sweep = Sweep([ClipEnd(printable(str(name)), _NOT_TRIED) for _, name in clips])
     left = iter(enumerate(clips))
     with tqdm(total=len(clips), unit="clip", disable=None, dynamic_ncols=True, leave=False) as bar:
 
         async def work() -> None:
             # The iterator is shared: who is free takes the next clip.
             for place, (clip, name) in left:
-                end = await _one(request, sweep, clip, name)
-                sweep.ends[place] = end
+                before = sweep.ends[place]
+                end = sweep.ends[place] = await _one(request, sweep, before, clip, name)
                 bar.update()
                 write_line(f"{end.state:<12}  {end.name}{f': {end.reason}' if end.reason else ''}")
                 if sweep.stopped_by is not None or end.state == _INTERRUPTED:
@@ -152,26 +154,39 @@ async def stream_all(request: FolderRequest, write_line: Callable[[str], object]
     return sweep
 
 
-async def _one(request: FolderRequest, sweep: Sweep, clip: Path, name: Path) -> ClipEnd:
+async def _one(request: FolderRequest, sweep: Sweep, before: ClipEnd, clip: Path, name: Path) -> ClipEnd:
     """Stream one clip, unless that is done; whatever goes wrong is said in its end."""
     try:
-        return await _results(request, clip, name)
+        state, figures = await _results(request, clip, name)
+        return replace(before, state=state, figures=figures)
     except StreamError as error:
         if error.summary is None and not isinstance(error, ClipError):
             # Without a session no other clip will fare better.
             sweep.stopped_by = error
-        return ClipEnd(str(name), _FAILED, str(error).partition("\n")[0])
+        reason = str(error).partition("\n")[0]
     except OSError as error:
-        sweep.stopped_by = cannot_write(request.out / name, error)
-        return ClipEnd(str(name), _FAILED, str(sweep.stopped_by))
+        failed = cannot_write(request.out / name, error)
+        if error.errno != errno.ENAMETOOLONG:
+            sweep.stopped_by = failed
+        reason = str(failed)
+    except Exception as error:  # noqa: BLE001 - who knows what is in a damaged file; the others are to be done
+        reason = f"{type(error).__name__}: {error}"
+    return replace(before, state=_FAILED, reason=printable(reason))
 
 
-async def _results(request: FolderRequest, clip: Path, name: Path) -> ClipEnd:
+async def _results(request: FolderRequest, clip: Path, name: Path) -> tuple[str, Mapping[str, Any]]:
+    """The clip's new state, and its summary.
+
+    Raises:
+        StreamError: it has no results.
+        OSError: there is no room for them.
+    """
+    require_utf8(clip)
     target = request.out / name
     partial = target.with_name(f".{name.name}.partial")
     made_from = _made_from(clip, request)
     if not request.again and _read(target / _MADE_FROM) == made_from:
-        return ClipEnd(str(name), _ALREADY, figures=_read(target / NAMES["summary"]))
+        return _ALREADY, _read(target / NAMES["summary"])
     if target.exists() and not (target / _MADE_FROM).exists():
         raise ClipError(f"{target} is there already, and is no result of this command")
     _remove(partial)
@@ -179,14 +194,14 @@ async def _results(request: FolderRequest, clip: Path, name: Path) -> ClipEnd:
     try:
         summary = await stream(_request(request, clip, partial), show_progress=False)
         if summary.interrupted:
-            return ClipEnd(str(name), _INTERRUPTED)
+            return _INTERRUPTED, {}
         if not summary.agrees:
-            return ClipEnd(str(name), _FAILED, "frames received and outcomes do not add up")
+            raise ClipError("frames received and outcomes do not add up")
         (partial / _MADE_FROM).write_text(json.dumps(made_from, indent=2) + "\n", encoding="utf-8")
         _put(partial, target)
     finally:
         _remove(partial)
-    return ClipEnd(str(name), _DONE, figures=summary.as_dict())
+    return _DONE, summary.as_dict()
 
 
 def _request(request: FolderRequest, clip: Path, folder: Path) -> StreamRequest:

@@ -3,6 +3,11 @@
 from service.streaming.results import Face, FrameResult
 
 
+def printable(text: str) -> str:
+    """``text`` in one line: names of files may have anything in them, also what is no character at all."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def line(result: FrameResult) -> str:
     """Time stamp, outcome, and each face's emotion and probability."""
     start = f"{result.time_s:9.3f} s  {result.outcome:<14}"

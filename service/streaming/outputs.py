@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from service.streaming.errors import USAGE, cannot_write
+from service.streaming.errors import USAGE, cannot_write, require_writable
+from service.streaming.lines import printable
 from service.streaming.request import StreamRequest
 from service.streaming.results import FrameResult
 from service.streaming.summary import Summary
@@ -37,6 +38,8 @@ def open_outputs(request: StreamRequest, labels: Sequence[str], fps: float) -> I
         StreamError: one of them cannot be written.
     """
     files: list[Output] = []
+    if request.summary is not None:
+        require_writable(request.summary)
     with ExitStack() as opened:
 
         def add(file: Output) -> None:
@@ -50,7 +53,7 @@ def open_outputs(request: StreamRequest, labels: Sequence[str], fps: float) -> I
         if request.parquet is not None:
             add(ParquetTable(request.parquet, labels, timing=request.timing))
         if request.timeline is not None:
-            add(Timeline(request.timeline, Path(request.clip).name, labels, fps))
+            add(Timeline(request.timeline, printable(Path(request.clip).name), labels, fps))
         if request.video is not None:
             add(AnnotatedVideo(request.video, fps))
 

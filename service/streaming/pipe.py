@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import sys
 import threading
 import time
 from pathlib import Path
@@ -47,7 +48,13 @@ class JpegPipe:
 
     @classmethod
     def of(cls, source: str, fps: float, *, is_live: bool) -> Self | None:
-        """Of ``-`` or a FIFO; None if ``source`` is neither."""
+        """Of ``-`` or a FIFO; None if ``source`` is neither.
+
+        Raises:
+            ClipError: there is no standard input.
+        """
+        if source == STDIN and sys.__stdin__ is None:  # Its descriptor may be another file's by now.
+            raise ClipError("There is no standard input.", exit_code=USAGE)
         is_pipe = source == STDIN or Path(source).is_fifo()
         return cls(source, fps, is_live=is_live) if is_pipe else None
 

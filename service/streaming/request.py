@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.streaming.canvas import CANVASES
-from service.streaming.errors import USAGE, StreamError
+from service.streaming.errors import USAGE, StreamError, require_utf8
 from service.streaming.tables import require_parquet
 from service.streaming.video import CODECS
 from timeconv_client import SessionOptions
@@ -69,7 +69,8 @@ class StreamRequest:
         """Check what the service cannot.
 
         Raises:
-            StreamError: a value is out of range, a file is of an unknown kind, would be written twice, or is the clip.
+            StreamError: a value is out of range, or a file is of an unknown kind, has a name that is not UTF-8, would
+                be written twice, or is the clip.
         """
         if self.quality not in _QUALITIES:
             raise StreamError(f"--quality must be 1 to 100, not {self.quality}", exit_code=USAGE)
@@ -79,6 +80,8 @@ class StreamRequest:
         _require_suffix("--timeline", self.timeline, CANVASES)
         if self.parquet is not None:
             require_parquet()
+        for file in self.files:
+            require_utf8(file)
         files = [file.resolve() for file in self.files]
         if len(set(files)) < len(files):
             raise StreamError("Two results cannot go to the same file", exit_code=USAGE)

@@ -1,11 +1,14 @@
 """A clip through the service: one task sends, the caller's records what comes back, a thread writes it."""
 
 import asyncio
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -29,19 +32,41 @@ from timeconv_client import (
     connect,
 )
 
+Result = TypeVar("Result")
+
 MOST_UNWRITTEN = 64
 """Frames read whose results are not written yet; more are not read until there is room."""
 
 
 def stream_clip(request: StreamRequest) -> Summary:
-    """Stream a clip from the command line; Ctrl-C ends it in order.
+    """Stream a clip from the command line; Ctrl-C or SIGTERM ends it in order.
 
     Raises:
         StreamError: the clip cannot be read, the service cannot be had, it ended the session, or a result cannot be
             written.
-        KeyboardInterrupt: Ctrl-C before the session began, or a second time.
+        KeyboardInterrupt: Ctrl-C or SIGTERM before the session began, or a second time.
     """
-    return asyncio.run(stream(request))
+    return run_to_end(stream(request))
+
+
+def run_to_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run ``work`` from the command line; SIGTERM, which `timeout` and service managers send, is as Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: one of them came, and ``work`` did not come to an end in order.
+    """
+
+    async def run() -> Result:
+        task = asyncio.current_task()
+        assert task is not None
+        if threading.current_thread() is threading.main_thread():  # Others get no signals.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def stream(
@@ -63,13 +88,7 @@ async def stream(
             clip.fit(session.started.limits.max_frame_pixels)
             with (
                 open_outputs(request, session.started.labels, clip.fps) as write_files,
-                tqdm(
-                    total=clip.total,
-                    unit="frame",
-                    disable=None if show_progress else True,
-                    dynamic_ncols=True,
-                    leave=False,
-                ) as bar,
+                _progress(clip, hidden=not show_progress) as bar,
                 ThreadPoolExecutor(1, thread_name_prefix="timeconv-results") as writer,
             ):
 

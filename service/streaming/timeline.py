@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.streaming.canvas import CANVASES, Canvas
-from service.streaming.errors import USAGE, cannot_write
+from service.streaming.errors import cannot_write, require_writable
 from service.streaming.palette import GAP, INK, LINE, SOFT, WHITE, Colour, colour_of
 from service.streaming.results import NOT_SURE, FrameResult
 
@@ -53,10 +53,7 @@ class Timeline:
         self._tracks: dict[int, _Track] = {}
         self._no_face_s = array("d")
         self._last_s = 0.0
-        try:
-            path.open("ab").close()
-        except OSError as error:
-            raise cannot_write(path, error, USAGE) from error
+        require_writable(path)
 
     def write(self, results: Iterable[FrameResult]) -> None:
         """Take the scores of these frames."""

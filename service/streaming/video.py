@@ -8,9 +8,11 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from service.errors import BadImage
 from service.streaming.errors import FAILED, USAGE, StreamError, cannot_write
 from service.streaming.overlay import Overlay
 from service.streaming.results import FrameResult
+from service.vision.decode import read_header, upright
 from timeconv_client.camera import FALLBACK_FPS, quiet_opencv
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
@@ -72,16 +74,20 @@ class AnnotatedVideo:
 
     def _picture(self, result: FrameResult) -> NDArray[np.uint8]:
         picture = self._decoded(result.frame.jpeg)
+        # Before it is fitted, since the boxes are in its own pixels.
         self._overlay.draw(picture, result)
-        return picture
+        return self._fitted(picture)
 
     def _decoded(self, jpeg: bytes) -> NDArray[np.uint8]:
-        """The picture in the video's size; black if it is damaged."""
+        """The picture, upright; black in the video's size if it is damaged."""
         try:
-            picture: NDArray[np.uint8] = simplejpeg.decode_jpeg(jpeg, colorspace="BGR")
-        except ValueError:
+            return upright(simplejpeg.decode_jpeg(jpeg, colorspace="BGR"), read_header(jpeg).orientation)
+        except (ValueError, BadImage):
             width, height = self._size if self._writer is not None else (320, 240)
-            picture = np.zeros((height, width, 3), np.uint8)
+            return np.zeros((height, width, 3), np.uint8)
+
+    def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture in the video's size, which is that of the first."""
         if self._writer is None:
             # Encoders that halve the colours take even sizes only.
             self._size = max(2, picture.shape[1] & ~1), max(2, picture.shape[0] & ~1)
@@ -91,9 +97,9 @@ class AnnotatedVideo:
         return picture
 
     def _opened(self) -> cv2.VideoWriter:
-        with quiet_opencv():
+        with quiet_opencv():  # An absolute path, since FFmpeg takes what is before a colon for a protocol.
             codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
-            writer = cv2.VideoWriter(str(self._path), codec, self._fps, self._size)
+            writer = cv2.VideoWriter(str(self._path.absolute()), codec, self._fps, self._size)
         if not writer.isOpened():
             raise StreamError(
                 f"OpenCV cannot encode {self._path} here; give another of {', '.join(CODECS)}", exit_code=FAILED
@@ -110,7 +116,7 @@ class AnnotatedVideo:
 def _frames_in(path: Path) -> int:
     """How many pictures a video has. MP4 knows, since its table comes last; in others they are counted."""
     with quiet_opencv():
-        video = cv2.VideoCapture(str(path))
+        video = cv2.VideoCapture(str(path.absolute()))
         count = round(video.get(cv2.CAP_PROP_FRAME_COUNT)) if path.suffix.lower() == ".mp4" else 0
         while path.suffix.lower() != ".mp4" and video.grab():
             count += 1

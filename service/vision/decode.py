@@ -113,7 +113,7 @@ def _count_scans(jpeg: bytes) -> int:
 
 
 def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """A stored picture [h, w] turned and mirrored by its EXIF orientation."""
+    """A stored picture [h, w] or [h, w, channels] turned and mirrored by its EXIF orientation."""
     turn = _TURNS.get(_MIRRORED.get(orientation, orientation))
     turned = stored if turn is None else np.asarray(cv2.rotate(stored, turn), np.uint8)
     return np.ascontiguousarray(turned[:, ::-1]) if orientation in _MIRRORED else turned

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from service.vision.boxes import Box, iou
 from service.vision.detect import Detector, Face
 
+Picture = NDArray[np.uint8]
+
 LONGEST_FOLLOWED_S = 0.4
 """After that time the detector is asked, however few the frames were."""
 
@@ -25,6 +27,7 @@ _REACH_PX = 6  # a good quarter of the face, in each direction
 _SEARCHED_PX = _FACE_PX + 2 * _REACH_PX
 _LARGEST_STEP = 0.25  # of the face's size, from one frame to the next: a jump is the detector's to judge
 _LEAST_LIKENESS = 0.85  # a talking face stays above 0.95; a turned, nearer, covered or other one falls below
+_LEAST_LIKENESS_AT_ALL = 0.7  # of a face found that could not be followed there; after cuts it is mostly under 0.6
 _LEAST_CONTRAST = 6.0  # gray levels (standard deviation) under which correlation is noise
 _SAME_PLACE_IOU = 0.85
 _SAME_FACE_IOU = 0.6
@@ -42,7 +45,7 @@ class FollowedFace:
     def __init__(self) -> None:
         """No face yet."""
         self.face: Face | None = None
-        self.template: NDArray[np.uint8] | None = None
+        self.template: Picture | None = None
         self._growth = 1.0  # of the box, from frame to frame, by the last two detections
         self._found_px = 0.0
 
@@ -91,10 +94,7 @@ class FollowedFace:
 
     def likeness(self, gray: NDArray[np.uint8], box: Box) -> float | None:
         """How much what is at ``box`` of a whole picture looks like the face, -1..1; None where it cannot be said."""
-        if self.template is None:
-            return None
-        shown = _sample(gray, 1, box, _FACE_PX + 2 * _UNSTEADY_PX)
-        return float(cv2.matchTemplate(shown, self.template, cv2.TM_CCOEFF_NORMED).max())
+        return None if self.template is None else _likeness(self.template, gray, 1, box)
 
 
 class Follower:
@@ -107,6 +107,9 @@ class Follower:
         self._followed = FollowedFace()
         self._frames = 0
         self._found_s = -math.inf
+        self._looked: Picture | None = None  # what the last face looked like that was not too flat
+        self.is_another = False
+        """Whether the face looks unlike the one before: somebody else at its place, as after a cut."""
         self.detections = self.losses = 0
 
     @property
@@ -115,6 +118,15 @@ class Follower:
         face = self._followed.face
         return 1 if face is None or self._every == 1 else shrink_for(face.box)
 
+    @property
+    def picture(self) -> Picture | None:
+        """The small picture of the last face, for who goes on with it; None of one that was too flat."""
+        return self._looked if self._followed.template is None else self._followed.template
+
+    def go_on_with(self, picture: Picture | None) -> None:
+        """The face before the first looked so."""
+        self._looked = picture
+
     def locate(self, gray: NDArray[np.uint8], time_s: float, shrink: int = 1) -> Face | None:
         """The face of a frame taken at ``time_s``, or None.
 
@@ -122,6 +134,9 @@ class Follower:
         frame. A followed face keeps the score it was found with.
         """
         known = self._followed
+        self.is_another = False
+        if known.template is not None:
+            self._looked = known.template
         followed = known.follow(gray, shrink)
         due = self._frames >= self._every or not 0 <= time_s - self._found_s < LONGEST_FOLLOWED_S
         if followed is not None and not due:
@@ -152,6 +167,9 @@ class Follower:
             known.find(Face(faces[0].box.scaled(shrink, shrink), faces[0].score), followed, self._frames)
             if self._every > 1:
                 known.remember(gray, shrink)
+            if followed is None and self._looked is not None and known.template is not None:
+                assert known.face is not None
+                self.is_another = _likeness(self._looked, gray, shrink, known.face.box) < _LEAST_LIKENESS_AT_ALL
 
 
 def shrink_for(box: Box) -> int:
@@ -185,6 +203,12 @@ def _sample(gray: NDArray[np.uint8], shrink: int, box: Box, pixels: int) -> NDAr
         borderMode=cv2.BORDER_REPLICATE,
     )
     return np.asarray(sample, np.uint8)
+
+
+def _likeness(template: Picture, gray: NDArray[np.uint8], shrink: int, box: Box) -> float:
+    """How much what is at ``box`` looks like a small picture of a face, -1..1."""
+    shown = _sample(gray, shrink, box, _FACE_PX + 2 * _UNSTEADY_PX)
+    return float(cv2.matchTemplate(shown, template, cv2.TM_CCOEFF_NORMED).max())
 
 
 def _peak(before: float, at: float, after: float) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.vision.boxes import Box
 from service.vision.detect import Detector, Face
-from service.vision.follow import LONGEST_FOLLOWED_S, FollowedFace, shrink_for
+from service.vision.follow import LONGEST_FOLLOWED_S, FollowedFace, Picture, shrink_for
 from service.vision.track import Track, Tracks, distance
 
 LEAST_FACE_PX = 32
@@ -52,10 +52,15 @@ class Group:
         """The id of the largest face of the last frame."""
         return self._shown[0].id if self._shown else None
 
-    def begin(self, face_id: int, box: Box, time_s: float) -> None:
-        """Go on with a face that was followed alone."""
-        self._tracks.begin(Track(face_id, box, time_s))
-        self._known[face_id] = FollowedFace()
+    def picture(self, face_id: int) -> Picture | None:
+        """The small picture of a face of `ids`; None of one that was too flat, or always near others."""
+        return self._known[face_id].template
+
+    def begin(self, face_id: int, box: Box, time_s: float, picture: Picture | None) -> None:
+        """Go on with a face that was followed alone, and looked like ``picture``."""
+        self._tracks.begin(Track(face_id, box, time_s, is_clear=True))
+        known = self._known[face_id] = FollowedFace()
+        known.template = picture
 
     def shrink(self, time_s: float, most: int) -> int:
         """By how much the picture of ``time_s`` may be shrunk; the detector gets whole ones, for who is new in them."""
@@ -99,7 +104,8 @@ class Group:
             known.find(face, followed.get(track.id), self._frames)
             assert known.face is not None
             track.box = known.face.box
-            if track not in crowded:  # Else the picture would be of two.
+            track.is_clear = track not in crowded
+            if track.is_clear:  # Else the picture would be of two.
                 known.remember(gray, 1)
         alive = {track.id for track in self._tracks.all}
         self._known = {face_id: known for face_id, known in self._known.items() if face_id in alive}

@@ -17,9 +17,12 @@ _DRIFT_PER_S = 1.0  # of the face's size: how much less is known of where a face
 _LONGEST_AHEAD_S = 0.3  # that a face is taken to go on as it went
 _CLEARLY_NEARER = 0.25  # of the face's size; detections of one face differ by a tenth of that
 _CLEARLY_LIKER = 0.15
-_LEAST_LIKENESS = 0.5
-_LEAST_LIKENESS_AGAIN = 0.7
-"""Correlation with what the face looked like, of one that was there in the frame before, and of one that was not."""
+_LEAST_LIKENESS_NEAR = 0.5
+_LEAST_LIKENESS_CLEAR = 0.7
+"""Correlation with what the face looked like: of one near another, whose picture is not renewed, and of any other."""
+MOST_KNOWN = 32
+"""Twice as many as are found in a picture; beyond that whoever was away longest is forgotten before their time, since a
+client can show new faces in every frame, and say that no time passes."""
 
 
 def same_face(before: Box, now: Box) -> bool:
@@ -37,7 +40,8 @@ def distance(one: Box, other: Box) -> float:
 class Track:
     """One face: its ``box`` as it was seen last, at ``seen_s``, and its ``velocity`` in pixels a second.
 
-    ``present``: whether it was seen in the last picture that was searched.
+    ``present``: whether it was seen in the last picture that was searched; ``is_clear``: whether it stood clear of the
+    others there, so that what is known of its look is new.
     """
 
     id: int
@@ -45,6 +49,7 @@ class Track:
     seen_s: float
     velocity: tuple[float, float] = (0.0, 0.0)
     present: bool = True
+    is_clear: bool = False
 
     def expected(self, time_s: float) -> Box:
         """Where it is at ``time_s`` if it goes on as it went."""
@@ -111,6 +116,7 @@ class Tracks:
             track = matched.get(index) or self._new(box, time_s)
             track.move(box, time_s)
             tracks.append(track)
+        self.all = sorted(self.all, key=lambda track: (track.present, track.seen_s))[-MOST_KNOWN:]
         return tracks
 
     def _new(self, box: Box, time_s: float) -> Track:
@@ -130,9 +136,11 @@ class Tracks:
 def _pairs(track: Track, boxes: Sequence[Box], time_s: float, likeness: Likeness) -> Iterator[_Pair]:
     """The faces that a track may be, by place, size and look."""
     expected = track.expected(time_s)
-    reach, least = _LARGEST_STEP, _LEAST_LIKENESS
+    reach, least = _LARGEST_STEP, _LEAST_LIKENESS_NEAR
     if not track.present:
-        reach, least = reach + _DRIFT_PER_S * (time_s - track.seen_s), _LEAST_LIKENESS_AGAIN
+        reach += _DRIFT_PER_S * (time_s - track.seen_s)
+    if not track.present or track.is_clear:
+        least = _LEAST_LIKENESS_CLEAR
     for index, box in enumerate(boxes):
         apart = distance(expected, box)
         if not track.present:

@@ -35,9 +35,12 @@ class Window:
         """Where the face was, and when."""
         self.face_id = face_id
 
-    def push(self, crop: NDArray[np.uint8], box: Box, time_s: float) -> None:
-        """Add a crop [48, 48] of the face at ``box`` (pixels), taken at ``time_s``, whoever's it is."""
-        if self.last is None or not same_face(self.last[0], box):
+    def push(self, crop: NDArray[np.uint8], box: Box, time_s: float, *, is_another: bool = False) -> None:
+        """Add a crop [48, 48] of the face at ``box`` (pixels), taken at ``time_s``, whoever's it is.
+
+        ``is_another``: it is known to be of another than the last.
+        """
+        if is_another or self.last is None or not same_face(self.last[0], box):
             self.face_id = next(self._ids)
             self._crops.clear()
         self.add(crop, box, time_s)

@@ -108,6 +108,21 @@ def test_two_who_swap_places(live_server: LiveServer) -> None:
     assert all(max(seen) < 1.6 * min(seen) for seen in shades.values()), shades
 
 
+@pytest.mark.parametrize("faces", [1, 2])
+@pytest.mark.parametrize("empty", [0, 2])
+def test_another_at_the_same_place(live_server: LiveServer, faces: int, empty: int) -> None:
+    """After a cut, or where one leaves and another comes, who is there has an id and a window of their own."""
+    at = (320.0, 240.0, 150.0)
+    one = Person(two_people()[0], lambda time_s: at if time_s < 0.27 else None)
+    other = Person(two_people()[1], lambda time_s: at if time_s > 0.27 + empty * FRAME_US / 1e6 else None)
+    told = answers(live_server, f"faces={faces}", *stamped(clip_of([one, other], 14 + empty)))
+    told.sort(key=lambda message: message["seq"])  # Other outcomes overtake predictions.
+    outcomes = [message.get("outcome", message["type"]) for message in told]
+    expected = ["window_filling"] * 4 + ["prediction"] * 3
+    assert outcomes == [*expected, *["no_face"] * empty, *expected]
+    assert [message["faces"][0]["id"] for message in told if message["type"] == "prediction"] == [0] * 3 + [1] * 3
+
+
 def test_one_that_comes_later_fills_beside_the_other(live_server: LiveServer) -> None:
     """A frame is a prediction as soon as one face is ready; the others say how many frames they need."""
     late = Person(SIDE_BY_SIDE[0].face, lambda time_s: (170, 250, 120) if time_s >= 0.32 else None)

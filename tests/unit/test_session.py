@@ -92,6 +92,11 @@ class ScriptedLook:
         found = group.detect(self.gray, time_s, most)
         return [(face_id, self.sighting(face.box)) for face_id, face in found]
 
+    def that_breaks(self, *args: Any, **named: Any) -> list[tuple[int, Sighting]]:
+        """The same, when a crop cannot be cut."""
+        ScriptedLook.several(self, *args, **named)
+        raise ValueError("no finite place")
+
 
 class RecordingTracer:
     """Writes down the frames that are done, and when their answer was encoded."""
@@ -933,10 +938,12 @@ class TestSeveralFaces:
         assert desk.windows[0].key is desk.windows[1].key is desk.session
         assert [item.face for item in desk.windows] == [0, 1]
         first, second = desk.windows
-        first.deliver(scores(best=3))
+        first.deliver(replace(scores(best=3), batch_size=5))
         assert desk.send() == []
         second.deliver(scores(best=4))
         (message,) = desk.send()
+        assert isinstance(message, Prediction)
+        assert message.batch_size == 5
         assert faces_of(message) == [(0, "ready", "happy"), (1, "ready", "sad"), (2, "filling", 4)]
 
     def test_a_filling_face(self) -> None:
@@ -1074,6 +1081,34 @@ class TestSeveralFaces:
         last.feed(b"ab")
         assert [item.face for item in last.windows] == [0, 1]
 
+    def test_more_faces_while_windows_wait(self) -> None:
+        """The scheduler, which keeps the order of a face's windows, is told of the face that goes on as of the same."""
+        desk = Desk()
+        desk.feed(*[b"far"] * 5, *[b"face"] * 5)
+        desk.session.update(Options(faces=2), NETWORK)
+        desk.feed(b"ab")
+        assert [item.face for item in desk.windows] == [0, 1, 1]
+
+    def test_fewer_faces_while_windows_wait(self) -> None:
+        """The one that goes on does not take the place of another's window, nor get before an older one of its own."""
+        desk = several(1, people=b"b")
+        desk.feed(*[b"ab"] * 5)
+        desk.session.update(Options(faces=1), NETWORK)
+        desk.feed(b"face")
+        assert [item.face for item in desk.windows] == [0, 1, 0, 1]
+
+    def test_one_face_after_a_frame_that_could_not_be_finished(self) -> None:
+        """Of a face that was found and never cropped nothing goes on, and the session does."""
+        desk = several(4, people=b"b")
+        desk.look.several = desk.look.that_breaks  # type: ignore[method-assign]
+        desk.receive(b"ab")
+        with pytest.raises(ValueError, match="no finite place"):
+            desk.session.work()
+        desk.session.aborted(ValueError())()
+        desk.session.update(Options(faces=1), NETWORK)
+        desk.feed(b"face")
+        assert desk.outcomes()[-2:] == [(4, "failed"), (5, "window_filling")]
+
     def test_another_network(self) -> None:
         """The windows of all faces begin anew."""
         desk = several(4)
@@ -1125,6 +1160,29 @@ class TestSmoothing:
         assert [face.uncertain for face in faces] == [probability < NETWORK.uncertain_below for probability in shown]
         assert {face.uncertain for face in faces} == {True, False}
 
+    def test_off_for_a_while(self) -> None:
+        """Where it was off it begins anew: what is shown does not go back to what it was before."""
+        desk = filled(smoothing_ms=5000)
+        said(desk, 3)
+        for smoothing_ms in (0, 5000):
+            desk.session.update(Options(smoothing_ms=smoothing_ms), NETWORK)
+            (face,) = said(desk, 4)
+            assert face.emotion == "sad"
+            assert face.smoothed == pytest.approx(face.probabilities, abs=1e-6)
+
+    def test_another_time_constant(self) -> None:
+        """It goes on from where it is, by the constant that the frame came under."""
+        desk = filled(smoothing_ms=5000)
+        said(desk, 3)
+        desk.feed(b"face", after_s=0.1)
+        desk.session.update(Options(smoothing_ms=100), NETWORK)
+        desk.feed(b"face", after_s=0.1)
+        desk.run(scores(best=4))
+        told = [message.faces[0].smoothed["sad"] for message in desk.send() if isinstance(message, Prediction)]
+        low, high = (1 - 0.9) / 6, 0.9
+        slow = high - (high - low) * math.exp(-0.1 / 5)
+        assert told == pytest.approx([slow, high - (high - slow) * math.exp(-0.1 / 0.1)], abs=1e-6)
+
     def test_another_face(self) -> None:
         """A new id begins anew."""
         desk = filled(smoothing_ms=5000)
@@ -1152,6 +1210,16 @@ class TestSmoothing:
         last.feed(*[b"face"] * 4)
         (face,) = said(last, 4)
         assert face.emotion == "sad"
+
+    def test_over_a_break_with_another_clock(self) -> None:
+        """It begins anew where times come from another clock, however near they are by chance."""
+        before = filled(smoothing_ms=5000, freshness="every")
+        said(before, 3)
+        after = before.gone_on_with(smoothing_ms=5000, timestamps=True)
+        for _ in range(5):
+            after.feed(round(after.clock() * 1e6 + 40_000).to_bytes(8, "big") + b"face")
+        after.run(scores(best=4))
+        assert faces_of(after.send()[-1]) == [(0, "ready", "sad")]
 
     def test_an_answer_for_nobody(self) -> None:
         """What comes for a session that was gone on with moves nothing."""

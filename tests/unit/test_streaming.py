@@ -2,10 +2,12 @@
 
 import asyncio
 import csv
+import os
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,16 @@ def test_rows_are_in_the_order_sent(clip: Path, tmp_path: Path) -> None:
     assert lines[1:3] == ["    0.020 s  no_face", "    0.040 s  prediction      sad       0.88"]
 
 
+def test_a_summary_of_a_run_that_was_not_as_it_should_be(clip: Path) -> None:
+    """An outcome of no frame makes the check fail; a run that was stopped is not short."""
+    summary = run(stream_to(answer_every_frame, clip, every=True))
+    assert summary.agrees
+    assert not replace(summary, unexpected=1).agrees
+    assert not replace(summary, unanswered=1).agrees
+    short = replace(summary, frames_read=FRAMES - 1)
+    assert (short.is_short, replace(short, interrupted=True).is_short, summary.is_short) == (True, False, False)
+
+
 def test_quiet(clip: Path) -> None:
     """Quiet prints no line per frame."""
     lines: list[str] = []
@@ -240,13 +252,14 @@ def test_stopping_early(clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("heeded_interrupt")
-def test_ctrl_c(clip: Path, tmp_path: Path) -> None:
-    """Ctrl-C ends the command's run in order: complete rows and a summary."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c(clip: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C ends the command's run in order, as SIGTERM does: complete rows and a summary."""
 
     async def script(talk: Talk) -> None:
         await talk.start(4, timestamps=True)
         assert [await talk.next() for _ in range(4)] == [0, 1, 2, 3]
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
         assert await talk.next() == {"type": "session.close"}
         await talk.say(protocol.FramesOutcome(first=0, last=3, outcome=Outcome.NO_FACE))
         await talk.finish()
@@ -256,6 +269,18 @@ def test_ctrl_c(clip: Path, tmp_path: Path) -> None:
 
     assert (summary.interrupted, summary.agrees) == (True, True)
     assert [row["outcome"] for row in rows_of(tmp_path / "out.csv")] == ["no_face"] * 4
+
+
+@pytest.mark.usefixtures("heeded_interrupt")
+def test_stopped_before_the_session_began(clip: Path) -> None:
+    """SIGTERM then ends the run as Ctrl-C does."""
+
+    async def script(talk: Talk) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        await talk.socket.wait_closed()
+
+    with served_from_a_thread(script) as url, pytest.raises(KeyboardInterrupt):
+        stream_clip(StreamRequest(clip=str(clip), url=url))
 
 
 def test_a_session_that_breaks(clip: Path, tmp_path: Path) -> None:
@@ -398,6 +423,29 @@ def test_a_csv_file_that_cannot_be_written(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(StreamError, match=r"Cannot write .*out\.csv: No such file or directory") as failed:
         run(stream_to(answer_every_frame, clip, csv=tmp_path / "gone" / "out.csv"))
     assert failed.value.exit_code == 2
+
+
+def test_a_summary_that_cannot_be_written(clip: Path, tmp_path: Path) -> None:
+    """That a summary cannot be written is said before the clip is streamed, not after."""
+    talks: list[Talk] = []
+
+    async def script(talk: Talk) -> None:
+        talks.append(talk)
+        await talk.start(8, timestamps=True)
+        await talk.answer_all()
+
+    with pytest.raises(StreamError, match=r"Cannot write .*s\.json") as failed:
+        run(stream_to(script, clip, every=True, summary=tmp_path / "gone" / "s.json"))
+    assert (failed.value.exit_code, talks[0].frames) == (2, [])
+
+
+def test_names_that_are_no_text(clip: Path, tmp_path: Path) -> None:
+    """OpenCV crashes on a name that is not UTF-8: such a clip, and such a result, is refused."""
+    odd = tmp_path / os.fsdecode(b"\xff.avi")
+    clip.rename(odd)
+    _fails(StreamRequest(clip=str(odd)), r"name in UTF-8: .*\\udcff\.avi", 2)
+    with pytest.raises(StreamError, match="name in UTF-8"):
+        StreamRequest(clip="talk.avi", video=odd)
 
 
 def test_a_full_disk(clip: Path) -> None:

@@ -17,6 +17,7 @@ from loadtest.clips import encoded, face_alone, moving_face, write_clip
 from service.streaming import StreamError, StreamRequest
 from service.streaming.clip import open_clip
 from service.streaming.frame import Clip, ClipFrame
+from service.streaming.outputs import open_outputs
 from service.streaming.overlay import Overlay
 from service.streaming.palette import GREY, colour_of
 from service.streaming.pipe import JpegPipe, picture_end
@@ -189,6 +190,13 @@ def test_a_pipe_without_pictures(pipe: tuple[JpegPipe, int], content: bytes) -> 
     os.close(writing)
     with pytest.raises(StreamError, match=r"(?s)no Motion JPEG.*ffmpeg -i CLIP"):
         clip.read()
+
+
+def test_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it was closed, its descriptor is not read, which may be of another file."""
+    monkeypatch.setattr("sys.__stdin__", None)
+    with pytest.raises(StreamError, match="no standard input"):
+        open_clip("-", 90)
 
 
 def test_a_fifo(tmp_path: Path) -> None:
@@ -413,6 +421,15 @@ def test_a_varying_rate_keeps_its_length(tmp_path: Path) -> None:
     assert frames_in(path) == 11
 
 
+def test_pictures_faster_than_the_rate(tmp_path: Path) -> None:
+    """Some are left out, so that the video is no longer than the clip."""
+    path = tmp_path / "video.avi"
+    video = AnnotatedVideo(path, 25)
+    video.write(result(index, fps=100) for index in range(40))
+    video.close()
+    assert 10 <= frames_in(path) <= 12
+
+
 def test_a_damaged_picture_is_black(tmp_path: Path) -> None:
     """A frame whose JPEG is damaged is black in the video, which goes on."""
     path = tmp_path / "video.avi"
@@ -421,6 +438,51 @@ def test_a_damaged_picture_is_black(tmp_path: Path) -> None:
     video.write([whole, replace(whole, frame=ClipFrame(1, 40_000, b"damaged"), outcome="bad_image"), result(2)])
     video.close()
     assert frames_in(path) == 3
+
+
+def first_blue(path: Path) -> tuple[int, int]:
+    """Where a video's last picture begins to be bluer than red: the left top corner of what is drawn in blue."""
+    capture, last = cv2.VideoCapture(str(path)), np.zeros((1, 1, 3), np.uint8)
+    while (found := capture.read())[0]:
+        last = np.asarray(found[1], np.uint8)
+    rows, columns = np.nonzero(last[:, :, 0].astype(int) - last[:, :, 2] > 60)
+    return int(columns.min()), int(rows.min())
+
+
+def test_a_clip_whose_size_changes(tmp_path: Path) -> None:
+    """Boxes are drawn in the picture's own pixels, whatever the size of the video."""
+    path = tmp_path / "video.avi"
+    video = AnnotatedVideo(path, 25)
+    sad = replace(FACE, emotion="sad", smoothed={})
+    twice = encoded([np.full((480, 640, 3), 128, np.uint8)])[0]
+    video.write([result(0), FrameResult(ClipFrame(1, 40_000, twice), "prediction", (sad,))])
+    video.close()
+    assert np.abs(np.subtract(first_blue(path), (30, 20))).max() <= 2
+
+
+def test_a_picture_that_lies_on_its_side(tmp_path: Path) -> None:
+    """Pictures of a pipe are drawn upright, as the service sees them."""
+    path = tmp_path / "video.avi"
+    video = AnnotatedVideo(path, 25)
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00" + bytes(4)
+    exif = b"Exif\x00\x00" + tiff
+    jpeg = result(0).frame.jpeg
+    turned = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    video.write([replace(result(0), frame=ClipFrame(0, 0, turned))])
+    video.close()
+    capture = cv2.VideoCapture(str(path))
+    assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (240, 320)
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_video_with_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """A time in a name is no protocol to be opened."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(f"2026-11-24T01:41:58{suffix}")
+    video = AnnotatedVideo(path, 25)
+    video.write([result(0)])
+    video.close()
+    assert len(frames_of(open_clip(str(path), 90))) == 1
 
 
 # Timeline
@@ -447,10 +509,29 @@ def test_a_timeline(tmp_path: Path) -> None:
     assert len(list(svg.iter("{http://www.w3.org/2000/svg}polygon"))) == 2 * len(LABELS)
 
 
+def test_a_timeline_of_a_clip_with_an_odd_name(tmp_path: Path) -> None:
+    """What no XML file may have in it is spelled out."""
+    (tmp_path / "out.svg").touch()
+    clip = os.fsdecode(b"a\x01\xff<b>.avi")
+    with open_outputs(StreamRequest(clip=clip, timeline=tmp_path / "out.svg"), LABELS, 25) as write:
+        write([result(0)])
+    texts = [text.text for text in ET.parse(tmp_path / "out.svg").iter() if text.tag.endswith("text")]  # noqa: S314 - our own
+    assert texts[0] == "a\\x01\\udcff<b>.avi"
+
+
 def test_a_short_gap_is_a_gap(tmp_path: Path) -> None:
     """Where there was no face the curves stop, also if the same face comes back at once."""
     results = [result(index, *(("no_face", []) if index == 5 else ("prediction", [FACE]))) for index in range(10)]
     assert drawn_timeline(tmp_path / "t.svg", results).count("<polygon") == 2 * len(LABELS)
+
+
+def test_a_pause_is_a_gap(tmp_path: Path) -> None:
+    """Nothing is drawn across a second without an answer, also where nobody said that there was no face."""
+    lines = [
+        drawn_timeline(tmp_path / f"{last}.svg", [result(index, faces=[FACE]) for index in (0, 1, last, last + 1)])
+        for last in (20, 40)
+    ]
+    assert [drawn.count("<polygon") for drawn in lines] == [len(LABELS), 2 * len(LABELS)]
 
 
 def test_faces_side_by_side_have_a_block_each(tmp_path: Path) -> None:

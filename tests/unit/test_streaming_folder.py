@@ -5,13 +5,15 @@ import json
 import os
 from pathlib import Path
 
+import cv2
 import pytest
 from typer.testing import CliRunner
 
 from loadtest.clips import write_clip
 from service import protocol
 from service.cli import app
-from service.streaming import NAMES, FolderRequest, StreamError, StreamRequest, Sweep, stream_all
+from service.streaming import NAMES, FolderRequest, StreamError, StreamRequest, Summary, Sweep, stream_all
+from service.streaming import folder as folder_module
 from tests.client.fake_server import Script, Talk, answer_every_frame, fake_server, prediction
 
 FRAMES = 6
@@ -115,6 +117,42 @@ def test_a_bad_file_does_not_stop_the_others(folder: Path) -> None:
     assert states(swept) == {"a.mp4": "FAILED", "b.avi": "done", "more/a.AVI": "done"}
     assert [(end.name, "can read no video" in end.reason) for end in swept.failed] == [("a.mp4", True)]
     assert not any(path.name.startswith((".a.mp4", "a.mp4")) for path in out_of(folder).iterdir())
+
+
+@pytest.mark.parametrize("name", [b"\xff.avi", b"n" * 246 + b".avi"])
+def test_a_name_that_cannot_be_used_does_not_stop_the_others(folder: Path, name: bytes) -> None:
+    """A name that is no text, or leaves no room for those made of it, fails its own clip only."""
+    write_clip(folder / "b.avi", FRAMES)
+    (folder / "more" / "a.AVI").rename(folder / os.fsdecode(name))
+    swept = sweep(folder)
+    assert sorted(states(swept).values()) == ["FAILED", "done"]
+    assert swept.stopped_by is None
+    assert str(swept).isascii()
+
+
+def test_a_name_of_several_lines(folder: Path) -> None:
+    """It has one line of the table, and the terminal is told nothing by it."""
+    (folder / "b.avi").rename(folder / "b\n\x1b[31m.avi")
+    lines: list[str] = []
+    swept = sweep(folder, lines=lines)
+    assert states(swept) == {r"b\n\x1b[31m.avi": "done", "more/a.AVI": "done"}
+    assert len(str(swept).splitlines()) == 3
+    assert lines[0] == r"done          b\n\x1b[31m.avi"
+
+
+def test_what_nobody_foresaw_fails_one_clip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever OpenCV raises for a clip, the next one is tried."""
+
+    async def stream(request: StreamRequest, **_: object) -> Summary:
+        if request.clip.endswith("b.avi"):
+            raise cv2.error("out of\nmemory")
+        return await real(request, show_progress=False)
+
+    real = folder_module.stream
+    monkeypatch.setattr(folder_module, "stream", stream)
+    swept = sweep(folder)
+    assert states(swept) == {"b.avi": "FAILED", "more/a.AVI": "done"}
+    assert swept.failed[0].reason == r"error: out of\nmemory"
 
 
 def test_a_session_that_breaks_fails_one_clip(folder: Path) -> None:

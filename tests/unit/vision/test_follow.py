@@ -105,6 +105,47 @@ def test_no_face_is_followed_for_long(later_s: float) -> None:
     assert detector.asked == 2
 
 
+def test_another_at_the_same_place() -> None:
+    """A face that looks unlike the one before is another, also if there was none in between, and only once."""
+    follower = Follower(ScriptedDetector(FACE), every=8)
+    other = np.asarray(cv2.flip(ASTRONAUT, 0), np.uint8)
+    told = []
+    for index, frame in enumerate((ASTRONAUT, ASTRONAUT, other, other, ASTRONAUT)):
+        follower.locate(frame, index * FRAME_S)
+        told.append(follower.is_another)
+    assert told == [False, False, True, False, True]
+    follower = Follower(detector := ScriptedDetector(FACE), every=8)
+    follower.locate(ASTRONAUT, 0.0)
+    detector.boxes = []
+    follower.locate(other, FRAME_S)
+    detector.boxes = [FACE]
+    follower.locate(other, 2 * FRAME_S)
+    assert follower.is_another
+
+
+def test_another_is_told_of_the_frame_that_is_looked_at_twice() -> None:
+    """Where a shrunk picture did not show the face well the whole one says whether it is another."""
+    follower = Follower(ScriptedDetector(FACE), every=8)
+    follower.locate(ASTRONAUT, 0.0)
+    other = np.asarray(cv2.flip(ASTRONAUT, 0), np.uint8)
+    for frame, is_another in ((other, True), (other, False)):
+        follower.locate(np.asarray(frame[::2, ::2], np.uint8), FRAME_S, 2)
+        follower.forget()
+        follower.locate(frame, FRAME_S)
+        assert follower.is_another == is_another
+
+
+@pytest.mark.parametrize("step", [(60.0, 0.0), (0.0, -40.0), None])
+def test_who_is_lost_is_not_another(step: tuple[float, float] | None) -> None:
+    """A face that moved too far to be followed is the same where it is found again; of a flat one nothing is known."""
+    follower = Follower(detector := ScriptedDetector(FACE), every=8)
+    follower.locate(ASTRONAUT, 0.0)
+    right, down = step or (0.0, 0.0)
+    detector.boxes = [FACE._replace(x=FACE.x + right, y=FACE.y + down)]
+    follower.locate(np.full_like(ASTRONAUT, 90) if step is None else moved(right, down), FRAME_S)
+    assert (detector.asked, follower.is_another) == (2, False)
+
+
 def test_a_flat_face_is_not_followed() -> None:
     """What has no contrast cannot be known again, so the detector looks at every frame."""
     detector = ScriptedDetector(FACE)

@@ -142,6 +142,13 @@ def test_the_largest_first() -> None:
     assert [[round(box.w) for box in faces.values()] for faces in told] == [[110, 100, 80]] * 3
 
 
+def test_the_largest_first_also_of_one_who_is_new() -> None:
+    """Who was told before keeps their place among those told, not before who is larger."""
+    new = Person(two_people()[1], lambda time_s: (480, 240, 110) if time_s > 0.1 else None)
+    told, _ = watched([still(160, 100), new], 4, every=1)
+    assert [round(box.w) for box in told[-1].values()] == [110, 100]
+
+
 def test_about_as_large() -> None:
     """Two faces of about one size do not take turns where one is wanted."""
     people = [still(160, 100), Person(two_people()[1], lambda time_s: (480, 240, 100 + 5 * np.sin(20 * time_s)))]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.vision.boxes import Box
-from service.vision.track import Track, Tracks, same_face
+from service.vision.track import MOST_KNOWN, Track, Tracks, same_face
 
 FACE = Box(100, 80, 60, 60)
 sizes = st.floats(8, 800)
@@ -146,6 +146,56 @@ class TestTracks:
         (found,) = tracks.update([Box(130, 50, 100, 100)], 0.04, lambda track, _: 0.6 if track.id == 0 else 0.9)
         assert found.id == 2
 
+    @pytest.mark.parametrize(("ahead", "known"), [(0.1, False), (0.3, True)])
+    def test_nearer_by_little_is_doubt(self, ahead: float, *, known: bool) -> None:
+        """Of two who look alike the nearer one is it only if nearer by a quarter of a face."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(200, 50, 100, 100)], 0.0, alike)
+        (found,) = tracks.update([Box(150 - 50 * ahead, 50, 100, 100)], 0.04, alike)
+        assert (found.id == 0) == known
+
+    @pytest.mark.parametrize(("ahead", "known"), [(0.1, False), (0.2, True)])
+    def test_liker_by_little_is_doubt(self, ahead: float, *, known: bool) -> None:
+        """Of two who are as near the one who looks more like it is it only if clearly so."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(200, 50, 100, 100)], 0.0, alike)
+        (found,) = tracks.update([Box(150, 50, 100, 100)], 0.04, lambda track, _: 0.95 - ahead * track.id)
+        assert (found.id == 0) == known
+
+    def test_those_in_view_choose_first(self) -> None:
+        """Who is away does not take the face of who is in view, if it looks like both."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([Box(100, 50, 100, 100), Box(230, 50, 100, 100)], 0.0, alike)
+        tracks.update([Box(160, 50, 100, 100)], 0.04, lambda track, _: 0.9 if track.id == 1 else 0.2)
+        (found,) = tracks.update([Box(160, 50, 100, 100)], 0.08, alike)
+        assert found.id == 1
+
+    @pytest.mark.parametrize(("away_s", "shift", "known"), [(0.8, 150, True), (0.8, 170, False), (0.2, 150, False)])
+    def test_how_far_one_may_have_gone(self, away_s: float, shift: float, *, known: bool) -> None:
+        """Who is not seen may have gone a face a second further than from one picture to the next."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([FACE], 0.0, alike)
+        tracks.update([], 0.04, alike)
+        (found,) = tracks.update([FACE._replace(x=FACE.x + shift * 0.6)], away_s, alike)
+        assert (found.id == 0) == known
+
+    @pytest.mark.parametrize(("place", "known"), [(400, True), (555, True), (780, False)])
+    def test_where_one_who_moved_is_looked_for(self, place: float, *, known: bool) -> None:
+        """Where they were seen last, or would be if they had gone on for a moment; not as far as that would lead."""
+        tracks = Tracks(count(), keep_s=1.0)
+        for index in range(9):
+            tracks.update([Box(50.0 * index, 50, 100, 100)], index * 0.1, alike)
+        tracks.update([], 0.82, alike)
+        (found,) = tracks.update([Box(place, 50, 100, 100)], 1.6, alike)
+        assert (found.id == 0) == known
+
+    def test_a_pause_and_a_look_that_cannot_be_told(self) -> None:
+        """After a time without pictures nobody is known by their place alone."""
+        tracks = Tracks(count(), keep_s=1.0)
+        tracks.update([FACE], 0.0, unknown)
+        (found,) = tracks.update([FACE], 60.0, unknown)
+        assert found.id == 1
+
     def test_in_doubt_a_new_id(self) -> None:
         """Two faces that look alike, and one that could be either: it is neither."""
         tracks = Tracks(count(), keep_s=1.0)
@@ -176,6 +226,23 @@ class TestTracks:
         tracks.update([], 0.04, unknown)
         (found,) = tracks.update([FACE], 0.08, unknown)
         assert found.id == 1
+
+    @pytest.mark.parametrize(("is_clear", "same"), [(True, False), (False, True)])
+    def test_a_look_that_is_not_quite_theirs(self, *, is_clear: bool, same: bool) -> None:
+        """More likeness is asked of who stood clear, whose picture is new: their place may be another's after a cut."""
+        tracks = Tracks(count(), keep_s=1.0)
+        (track,) = tracks.update([FACE], 0.0, alike)
+        track.is_clear = is_clear
+        (found,) = tracks.update([FACE], 0.04, lambda _, __: 0.6)
+        assert (found is track) == same
+
+    def test_no_more_than_so_many_are_known(self) -> None:
+        """New faces in each picture, between which no time passes: those in view are known, and who left last."""
+        tracks = Tracks(count(), keep_s=1.0)
+        for index in range(40):
+            tracks.update([Box(200.0 * place, 300.0 * index, 100, 100) for place in range(5)], 0.0, unknown)
+        assert sorted(track.id for track in tracks.all) == list(range(200 - MOST_KNOWN, 200))
+        assert [track.id for track in tracks.all if track.present] == list(range(195, 200))
 
     def test_a_pause(self) -> None:
         """After a time without pictures, or on another clock, faces are known again by their look, at their place."""

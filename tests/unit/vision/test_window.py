@@ -100,6 +100,12 @@ class TestWindow:
             window.push(crop(mark), ELSEWHERE, mark * 0.04)
         assert marks(window) == [5, 6, 7, 8, 9]
 
+    def test_another_at_the_same_place(self) -> None:
+        """Who is known to be another gets the next id, and no crop of the one before, wherever they are."""
+        window = window_of(5)
+        window.push(crop(5), FACE, 0.2, is_another=True)
+        assert (window.face_id, window.frames_needed) == (1, 4)
+
     def test_faces_in_turn(self) -> None:
         """A box that jumps to and fro never fills a window, and no id is given twice."""
         window = Window(gap_reset_s=1.0)
