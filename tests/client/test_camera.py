@@ -200,6 +200,34 @@ def test_a_video_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     source.close()
 
 
+def test_a_picture_of_a_video_that_cannot_be_decoded() -> None:
+    """It is left out; those after it come, with their times."""
+    capture = FakeCapture(most=4)
+    capture.shoot(5)
+    whole = capture.retrieve
+    capture.retrieve = lambda: whole() if capture.taken != 2 else (False, None)  # type: ignore[method-assign]
+    with Video(capture, quality=90, longest_side=100, realtime=False) as source:
+        assert [frame.captured_us for frame in source] == [0, 66_667, 100_000]
+
+
+def test_a_source_that_was_opened_without_async() -> None:
+    """Read by `async for` within a plain ``with``, it leaves no thread after that either."""
+
+    async def take() -> None:
+        with camera_of(FakeCapture(runs=True)) as source:
+            async for _ in source:
+                break
+            sources.append(source)
+
+    sources: list[Camera] = []
+    before = threading.enumerate()
+    asyncio.run(take())
+    for thread in threading.enumerate():
+        if thread not in before:
+            thread.join(10)
+    assert threading.enumerate() == before
+
+
 def test_large_pictures_are_scaled_down() -> None:
     """To the longest side, whichever it is; smaller ones stay."""
 
@@ -222,6 +250,10 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         camera(97)
     with pytest.raises(ValueError, match="quality"):
         camera(0, quality=0)
+    with pytest.raises(ValueError, match="longest_side"):
+        camera(0, longest_side=0)
+    with pytest.raises(ValueError, match="longest_side"):
+        video(tmp_path / "no.mp4", longest_side=-1)
 
 
 def test_the_package_needs_no_opencv() -> None:
