@@ -219,9 +219,23 @@ function unreachable(cause) {
   return new TimeConvError("unreachable", "The service cannot be reached", { retryable: true, cause });
 }
 
-/** @param {string | (() => string | undefined | Promise<string | undefined>)} secret */
+/**
+ * @param {string | (() => string | undefined | Promise<string | undefined>)} secret
+ * @returns {Promise<string | undefined>}
+ * @throws {TimeConvError} who is asked for it does not answer in time
+ */
 async function provided(secret) {
-  return typeof secret === "function" ? secret() : secret;
+  if (typeof secret !== "function") return secret;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(unreachable()), ASKING_MS);
+  });
+  try {
+    return await Promise.race([secret(), /** @type {Promise<undefined>} */ (late)]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /**

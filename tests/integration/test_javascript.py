@@ -637,6 +637,21 @@ class TestByAScript:
             )
         assert told == [{"done": True}, {"done": True}]
 
+    def test_a_token_that_does_not_come(self, browser: Browser, live_server: LiveServer) -> None:
+        """Who is to give one and never answers is asked again after ten seconds."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const timer = setTimeout;
+                window.setTimeout = (then, ms) => timer(then, ms === 10000 ? 0 : ms);
+                const stream = connect(location.href, {token: () => new Promise(() => {})}), seen = watch(stream);
+                await seen.until((of, {state}) => state.state === "waiting");
+                const {code} = stream.state.error;
+                await stream.close();
+                return code;""",
+            )
+        assert told == "unreachable"
+
     def test_who_answers_something_else(self, browser: Browser, live_server: LiveServer) -> None:
         """A web server that is none of ours ends the stream, and its proxy that has lost ours is asked again."""
         with opened(browser, live_server.url) as page:
