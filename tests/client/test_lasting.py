@@ -556,6 +556,32 @@ def test_a_service_that_lets_in_and_throws_out() -> None:
     run(test())
 
 
+def test_a_connection_that_has_lasted() -> None:
+    """One that was there for as long as the longest wait ends the outage, also if no frame was sent on it."""
+    retry = Retry(first_s=0.001, most_s=5)
+    now_s = 0.0
+
+    async def lasts(talk: Talk) -> None:
+        nonlocal now_s
+        await talk.start()
+        await talk.next()
+        now_s += 5
+        talk.socket.transport.abort()
+
+    async def test() -> None:
+        async with lasting(cut_after(1), lasts, throw_out, retry=retry) as session:
+            session._clock = lambda: now_s
+            await session.send(JPEG)
+            _, first, _ = await next_of(session, Disconnected, Reconnecting, Reconnected)
+            await session.send(JPEG)
+            _, second = await next_of(session, Disconnected, Reconnecting)
+            assert (first.attempt, second.attempt) == (1, 1)
+            await next_of(session, Reconnected, ErrorMessage, Disconnected)
+            await session.abort()
+
+    run(test())
+
+
 # The first connection
 
 
@@ -610,10 +636,10 @@ def test_options_are_asked_for_again() -> None:
 
     async def first(talk: Talk) -> None:
         await talk.start(2)
-        assert await talk.next() == {"type": "session.update", "options": {"stride": 3}}
-        await talk.say(protocol.SessionUpdated(options=protocol.Options(stride=3), from_seq=0, max_in_flight=2))
         assert await talk.next() == {"type": "session.update", "options": {"stride": 9}}
         await talk.say(protocol.ErrorMessage(code="bad_option", message="stride", retryable=False))
+        assert await talk.next() == {"type": "session.update", "options": {"stride": 3}}
+        await talk.say(protocol.SessionUpdated(options=protocol.Options(stride=3), from_seq=0, max_in_flight=2))
         await talk.next()
         await talk.socket.drain()
         talk.socket.transport.write_eof()
@@ -624,9 +650,9 @@ def test_options_are_asked_for_again() -> None:
 
     async def test() -> None:
         async with lasting(first, second, freshness="every", stride=2) as session:
-            await session.update(stride=3)
             with pytest.raises(UpdateRefused):
                 await session.update(stride=9)
+            await session.update(stride=3)
             with pytest.raises(TypeError, match="freshness"):
                 await session.update(freshness="latest")  # type: ignore[call-arg]  # that is the point
             await session.send(JPEG)
@@ -746,6 +772,46 @@ def test_aborting() -> None:
                     await late
 
     run(test())
+
+
+def test_an_abort_that_is_cancelled() -> None:
+    """It cuts the connection, and does not wait for a service that does not answer the close."""
+
+    async def deaf(talk: Talk) -> None:
+        await talk.start(1)
+        await talk.next()
+        talk.socket.transport.pause_reading()
+        await over.wait()
+        talk.socket.transport.abort()
+
+    async def test() -> None:
+        async with lasting(deaf, timeouts=Timeouts(close_s=60)) as session:
+            await session.send(JPEG)
+            await turns()
+            aborting = asyncio.ensure_future(session.abort())
+            await turns()
+            aborting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await aborting
+            assert client_tasks() == set()
+            over.set()
+
+    over = asyncio.Event()
+    run(test())
+
+
+def test_an_error_that_is_none_of_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in the client, or in what it is made of, is raised as what it is, and nobody waits for ever."""
+
+    async def test() -> None:
+        async with lasting(cut_after(1)) as session:
+            monkeypatch.setattr("timeconv_client.lasting.connect", lambda *_, **__: 1 // 0)
+            await session.send(JPEG)
+            async for _ in session:
+                pass
+
+    with pytest.raises(ZeroDivisionError):
+        run(test())
 
 
 def test_an_exception_in_the_block_aborts() -> None:

@@ -416,11 +416,13 @@ class TestByAScript:
                 stream.trySend(jpegs[1]);
                 await opened(2);
                 dead.say({{type: "frame", seq: 0, outcome: "no_face", age_ms: 1, detail: {{}}}});
+                dead.say({STARTED});
                 dead.end(1006);
-                return {{lost: seen.of("lost").map(({{frame}}) => frame.seq), frames: seen.of("frame").length,
+                const [started, frames] = [seen.of("started").length, seen.of("frame").length];
+                return {{started, frames, lost: seen.of("lost").map(({{frame}}) => frame.seq),
                          ended: seen.of("ended").length, summed: summed(stream.counts)}};""",
             )
-        assert told == {"lost": [0, 1], "frames": 0, "ended": 1, "summed": True}
+        assert told == {"started": 1, "lost": [0, 1], "frames": 0, "ended": 1, "summed": True}
 
     def test_an_older_session_is_waited_for(self, browser: Browser, live_server: LiveServer) -> None:
         """Where no other try can help, a session that still gets its last answers is left to; then comes the reason."""
