@@ -1289,7 +1289,8 @@ export class FaceSender {
   #side;
   #lookEveryMs;
   #busy = false;
-  /** @type {WeakMap<object, import("./timeconv.d.ts").GrayPicture>} */
+  #size = { width: 0, height: 0 };
+  /** Frames that wait for their answer. @type {WeakMap<object, import("./timeconv.d.ts").GrayPicture>} */
   #seen = new WeakMap();
   /** @type {FollowedFace | null} */
   #face = null;
@@ -1344,6 +1345,9 @@ export class FaceSender {
     try {
       const size = this.#frame.draw(source);
       if (!size) return null;
+      // A place is in pixels of the picture: in one of another size (a phone that was turned, another source) it is none.
+      if (!sameSize(size, this.#size)) this.#lose();
+      this.#size = size;
       return await (this.#follow() ? this.#sendFace({ capturedUs, data }) : this.#sendWhole({ capturedUs, data }));
     } finally {
       this.#busy = false;
@@ -1412,7 +1416,7 @@ export class FaceSender {
     const picture = this.#seen.get(frame);
     if (!picture || this.#face || late || this.#wantsMore || performance.now() < this.#noLooksUntilMs) return;
     const [face] = message.faces;
-    if (face.score < LEAST_SCORE) return;
+    if (face.score < LEAST_SCORE || !sameSize(picture, this.#size)) return;
     const { id, score, box } = face;
     const follower = new Follower(picture, box);
     this.#face = { follower, id, score, frames: 0, foundPx: mean(box), verifiedMs: performance.now(), looking: false };
@@ -1479,6 +1483,14 @@ export class FaceSender {
     this.#counts[what] += 1;
     this.#counts.bytes += jpeg.size;
   }
+}
+
+/**
+ * @param {{width: number, height: number}} a
+ * @param {{width: number, height: number}} b
+ */
+function sameSize(a, b) {
+  return a.width === b.width && a.height === b.height;
 }
 
 /** @param {number[]} box */

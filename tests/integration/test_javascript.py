@@ -920,3 +920,22 @@ class TestTheFaceAlone:
                 return kept.size;""",
             )
         assert told == 0
+
+    def test_a_picture_of_another_size(self, browser: Browser, live_server: LiveServer) -> None:
+        """Where the face was is told by no picture of another size: a whole frame goes out first."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream, {{lookEveryMs: 60000}});
+                {STAGE}
+                await play(true, () => faces.counts.faces >= 2);
+                canvas.height = 241;
+                const {{whole}} = faces.counts;
+                await play(true, () => faces.counts.whole > whole);
+                const first = seen.events.findLast(({{outcome}}) => outcome);
+                await play(true, () => faces.sendsFace);
+                await stream.close();
+                return {{lost: faces.counts.lost, whole: first.frame.place === undefined}};""",
+            )
+        assert told == {"lost": 1, "whole": True}
