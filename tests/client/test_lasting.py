@@ -55,7 +55,7 @@ from timeconv_client.iteration import EVENT_BUFFER
 
 JPEG = b"\xff\xd8 a picture \xff\xd9"
 AT_ONCE = Retry(first_s=0, most_s=0)
-NOISE = protocol.SessionUpdated(options=protocol.Options(), from_seq=0, max_in_flight=8, by="service")
+NOISE = protocol.SessionUpdated(options=protocol.Options(), from_seq=0, max_in_flight=1, by="service")
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
