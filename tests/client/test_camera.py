@@ -106,6 +106,24 @@ def test_a_camera_gives_new_frames_only() -> None:
     assert capture.released
 
 
+def test_a_picture_of_a_camera_that_cannot_be_decoded() -> None:
+    """It is none: the one after it is the answer."""
+    capture = FakeCapture()
+    whole = capture.retrieve
+    capture.retrieve = lambda: whole() if capture.taken > 1 else (False, None)  # type: ignore[method-assign]
+    with camera_of(capture) as source:
+        asking = threading.Thread(target=lambda: frames.append(source.read()))
+        frames: list[Frame | None] = []
+        asking.start()
+        wanted(source)
+        capture.shoot(2)
+        asking.join(10)
+        capture.shoot()
+    asking.join()
+    assert frames[0] is not None
+    assert brightness(frames[0]) == 2
+
+
 def test_a_camera_that_ends() -> None:
     """After the last picture the iteration ends, and so does that of who asks later."""
     capture = FakeCapture(most=3)

@@ -251,9 +251,11 @@ def test_after_the_block() -> None:
 
     with fake(answer_every_frame, wait_until_closed) as address:
         with sync.connect(address) as session:
-            pass
+            events = session.stream([JPEG] * 3)
+            next(events)
         with pytest.raises(SessionEnded):
             session.send(JPEG)
+        events.close()
         with sync.connect(address) as session:
             waiting = threading.Thread(target=wait, args=[session])
             waiting.start()
@@ -334,6 +336,8 @@ def test_ctrl_c_at_the_end_of_the_block() -> None:
 
     with fake(wait_until_closed) as address:
         interrupted(lambda: leave(address))
+        # Before the server ends, which would end the session as well.
+        assert [thread for thread in threading.enumerate() if thread.name == "timeconv-client"] == []
 
 
 def test_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:

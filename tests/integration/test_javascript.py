@@ -639,6 +639,43 @@ class TestByAScript:
             )
         assert told == [{"done": True}, {"done": True}]
 
+    def test_a_token_that_comes_too_late(self, browser: Browser, live_server: LiveServer) -> None:
+        """Once the stream is paused it opens nothing."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                """let give;
+                const turn = () => new Promise((done) => setTimeout(done));
+                const stream = connect(location.href, {token: () => new Promise((given) => (give = given))});
+                await turn();
+                stream.pause();
+                give("token");
+                await turn();
+                return [stream.state.state, typeof window.socket];""",
+            )
+        assert told == ["paused", "undefined"]
+
+    def test_how_long_a_token_is_trusted(self, browser: Browser, live_server: LiveServer) -> None:
+        """To go on with a session the last one will do, unless nobody was let in with it."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""let asked = 0;
+                const fetch = async () => (asked += 1, new Response('{{"subprotocol": "timeconv.auth.t"}}'));
+                connect(location.href, {{fetch, reconnect: {{firstMs: 1}}}});
+                const counts = [];
+                for (const start of [true, false, true]) {{
+                    await opened(counts.length + 1);
+                    counts.push(asked);
+                    if (start) socket.say({{...{STARTED}, resume_token: "token"}});
+                    socket.end(1006);
+                }}
+                return counts;""",
+            )
+        assert told == [1, 1, 2]
+
     def test_a_token_that_does_not_come(self, browser: Browser, live_server: LiveServer) -> None:
         """Who is to give one and never answers is asked again after ten seconds."""
         with opened(browser, live_server.url) as page:
