@@ -165,8 +165,11 @@ def test_a_camera_in_a_loop() -> None:
 
         reading = asyncio.create_task(read())
         await asyncio.to_thread(wanted, source)
-        reading.cancel()
-        await asyncio.sleep(0)
+        for _ in range(2):  # Once in the reading, once more in the closing.
+            reading.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert not reading.done()
         dark.shoot()
         await asyncio.wait([reading])
         assert reading.cancelled()

@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry, crop_face, crop_whole
 from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, Page, chromium, needs_chromium
-from tests.client.fake_server import started
+from tests.client.fake_server import prediction, started
 from tests.conftest import LiveServer, serving
 from tests.cutting_proxy import cutting_proxy
 
@@ -58,6 +58,7 @@ HELPERS = """(async () => {
 })()"""
 
 STARTED = protocol.encode(started(max_in_flight=2)).decode()
+PREDICTED = protocol.encode(prediction(0)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -976,3 +977,28 @@ class TestTheFaceAlone:
                 return {{lost: faces.counts.lost, whole: first.frame.place === undefined}};""",
             )
         assert told == {"lost": 1, "whole": True}
+
+    def test_what_is_overtaken_while_it_is_encoded(self, browser: Browser, live_server: LiveServer) -> None:
+        """A whole frame when the answer comes that tells of the face, and a face when that is lost, are not sent."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream, {{lookEveryMs: 60000}});
+                {STAGE}
+                await opened(1);
+                socket.say({STARTED});
+                show(true);
+                await faces.trySend(canvas);
+                const whole = faces.trySend(canvas);
+                const predicted = {PREDICTED};
+                socket.say({{...predicted, faces: [{{...predicted.faces[0], box: [110, 70, 90, 90]}}]}});
+                const overtaken = [await whole];
+                const face = faces.trySend(canvas);
+                const sendsFace = faces.sendsFace;
+                faces.stop();
+                overtaken.push(await face);
+                return {{overtaken, sendsFace, sent: stream.counts.sent}};""",
+            )
+        assert told == {"overtaken": [None, None], "sendsFace": True, "sent": 1}
