@@ -221,6 +221,25 @@ def test_a_video_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     source.close()
 
 
+def test_closing_a_video_that_waits() -> None:
+    """Who waits for a frame's time gets none once it is closed, and closing does not wait for that time."""
+    capture = FakeCapture(runs=True)
+    capture.get = lambda _property_id, /: 0.01  # type: ignore[method-assign]
+    source = Video(capture, quality=90, longest_side=100, realtime=True)
+    assert source.read() is not None
+    frames: list[Frame | None] = []
+    reading = threading.Thread(target=lambda: frames.append(source.read()))
+    reading.start()
+    while not source._lock.locked():
+        pass
+    closing = threading.Thread(target=source.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    reading.join()
+    assert frames == [None]
+
+
 def test_a_picture_of_a_video_that_cannot_be_decoded() -> None:
     """It is left out; those after it come, with their times."""
     capture = FakeCapture(most=4)
