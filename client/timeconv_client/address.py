@@ -1,5 +1,6 @@
 """From what a user types to the URL of a session. No I/O."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlencode, urlsplit
@@ -30,6 +31,11 @@ def stream_url(address: str, options: Mapping[str, object]) -> str:
     ).geturl()
 
 
+def shown(address: str) -> str:
+    """The address as it may be told: without user, password and query."""
+    return re.sub("//.*@", "//", address.partition("?")[0])
+
+
 def is_loopback(url: str) -> bool:
     """Whether the host is this machine, which no proxy can reach for us."""
     host = urlsplit(url).hostname or ""
@@ -42,12 +48,14 @@ def is_loopback(url: str) -> bool:
 def _split(address: str) -> SplitResult:
     try:
         parts = urlsplit(address)
-        known = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError as error:
-        raise BadAddress(f"Not an address: {address!r}: {error}") from error
-    if not known:
-        raise BadAddress(f"Not an address: {address!r}; it looks like ws://127.0.0.1:8000 or https://faces.example.org")
-    return parts
+        if parts.scheme in _SCHEMES and parts.hostname and parts.port != 0:
+            parts.hostname.encode("idna")  # What no name service can be asked for raises.
+            return parts
+    except ValueError:  # It may quote a password.
+        pass
+    raise BadAddress(
+        f"Not an address: {shown(address)!r}; it looks like ws://127.0.0.1:8000 or https://faces.example.org"
+    ) from None
 
 
 def _query_value(value: object) -> str:

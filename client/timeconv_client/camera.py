@@ -70,7 +70,8 @@ class _Source:
 
     def close(self) -> None:
         """Give the source back once a read in progress is done. Blocks."""
-        raise NotImplementedError
+        if self._reader is not None:
+            self._reader.shutdown(wait=False)
 
     def _encoded(self, captured_us: int) -> Frame | None:
         """The picture taken last as a frame."""
@@ -119,8 +120,6 @@ class _Source:
             await asyncio.shield(closing)
         finally:
             await asyncio.wait([closing])
-            if self._reader is not None:
-                self._reader.shutdown(wait=False)
 
 
 class Camera(_Source):
@@ -156,6 +155,7 @@ class Camera(_Source):
             self._ended = True
             self._condition.notify_all()
         self._grabber.join()
+        super().close()
 
     def _grab(self) -> None:
         try:
@@ -208,8 +208,10 @@ class Video(_Source):
             while not self._closed.is_set() and self._capture.grab():
                 # Not the container's time stamps: CAP_PROP_POS_MSEC repeats or jumps with some formats.
                 time_s, self._index = self._index / self.fps, self._index + 1
-                if not self._realtime or self._is_due(time_s):
-                    return self._encoded(round(time_s * 1_000_000))
+                if self._realtime and not self._is_due(time_s):
+                    continue
+                if (frame := self._encoded(round(time_s * 1_000_000))) is not None:
+                    return frame
             return None
 
     def close(self) -> None:
@@ -217,6 +219,7 @@ class Video(_Source):
         self._closed.set()
         with self._lock:
             self._capture.release()
+        super().close()
 
     def _is_due(self, time_s: float) -> bool:
         """Wait for a frame's time; False if the next one's has come."""
@@ -242,7 +245,7 @@ def camera(
     Raises:
         CannotRead: there is no such camera.
     """
-    _require_quality(quality)
+    _require_sizes(quality, longest_side)
     return Camera(_open(source, f"Camera {source}"), quality=quality, longest_side=longest_side)
 
 
@@ -264,7 +267,7 @@ def video(
     Raises:
         CannotRead: there is no such file, or OpenCV cannot read it.
     """
-    _require_quality(quality)
+    _require_sizes(quality, longest_side)
     if not Path(path).is_file():
         raise CannotRead(f"No such file: {path}")
     return Video(_open(str(path), str(path)), quality=quality, longest_side=longest_side, realtime=realtime)
@@ -307,6 +310,8 @@ def frame_rate(capture: Capture) -> float:
     return fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else FALLBACK_FPS
 
 
-def _require_quality(quality: int) -> None:
+def _require_sizes(quality: int, longest_side: int) -> None:
+    if longest_side < 1:
+        raise ValueError(f"longest_side must be 1 or more, not {longest_side}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, not {quality}")

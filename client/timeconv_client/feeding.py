@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from timeconv_client.errors import ServiceStopping, SessionEnded
+from timeconv_client.messages import SessionStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Feedable(Protocol[E_co]):
     """A session, as far as a stream needs one."""
 
     @property
+    def started(self) -> SessionStarted:
+        """What the service said at the beginning."""
+        ...
+
+    @property
     def is_open(self) -> bool:
         """It has neither ended nor been closed."""
         ...
@@ -37,6 +43,10 @@ class Feedable(Protocol[E_co]):
 
     async def send(self, jpeg: bytes, captured_us: int | None = None) -> int:
         """Send a frame."""
+        ...
+
+    def try_send(self, jpeg: bytes, captured_us: int | None = None) -> int | None:
+        """Send a frame if that can be done now."""
         ...
 
     async def close(self) -> object:
@@ -54,42 +64,75 @@ class Feedable(Protocol[E_co]):
 
 async def stream(session: Feedable[E], frames: Frames) -> AsyncGenerator[E, None]:
     """Feed all frames to a session, yielding its events, and close it; see `Session.stream`."""
-    sending = asyncio.create_task(_send_then_close(session, frames), name="timeconv-client-sender")
+    sender = _Sender(session, frames)
     try:
         try:
             async for event in session:
                 yield event
         except SessionEnded:
-            await sending  # Raises what stopped the sending, if that is why the session was aborted.
+            await sender.over()  # Raises what stopped the sending, if that is why the session was aborted.
             raise
-        await sending
+        await sender.over()
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        await sender.stop()
 
 
-async def _send_then_close(session: Feedable[E], frames: Frames) -> None:
-    source = aiter(frames) if isinstance(frames, AsyncIterable) else _one_by_one(frames)
-    try:
-        while True:
-            # First the credit, then the frame: what a camera gives now is fresh, what it gave before the wait is not.
-            await session.until_credit()
-            frame = await anext(source, None)
-            if frame is None:
-                break
-            if isinstance(frame, Frame):
-                await session.send(frame.jpeg, frame.captured_us)
-            else:
-                await session.send(frame)
-        await session.close()
-    except ServiceStopping:
-        await session.close()
-        raise
-    except Exception:
-        # Of `frames`, which may raise anything, also what another session ended with; unless this one has ended.
-        if session.is_open:
-            await session.abort()
-        raise
+class _Sender:
+    """A task that sends all frames, and closes the session after them."""
+
+    def __init__(self, session: Feedable[Any], frames: Frames) -> None:
+        self._session = session
+        self._source = aiter(frames) if isinstance(frames, AsyncIterable) else _one_by_one(frames)
+        self._reads = False
+        self._task = asyncio.create_task(self._send_then_close(), name="timeconv-client-sender")
+
+    async def over(self) -> None:
+        """Wait for its end, now that the session is over; raise what stopped it."""
+        if self._reads:
+            # The next frame may be long in coming, and can be sent no more: this raises why.
+            await self._session.until_credit()
+        await self._task
+
+    async def stop(self) -> None:
+        """Send no more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _send_then_close(self) -> None:
+        session = self._session
+        is_live = session.started.options.freshness == "latest"
+        try:
+            while True:
+                # First the credit, then the frame: what a camera gives now is fresh, what it gave before is not.
+                await session.until_credit()
+                taken = await self._next_frame()
+                if taken is None:
+                    break
+                # If it cannot be sent now, since the connection broke meanwhile, a live one would be old when it can.
+                if not is_live:
+                    await session.send(*taken)
+                else:
+                    session.try_send(*taken)
+            await session.close()
+        except ServiceStopping:
+            await session.close()
+            raise
+        except Exception:
+            # Of `frames`, which may raise anything, also what another session ended with; unless this one has ended.
+            if session.is_open:
+                await session.abort()
+            raise
+
+    async def _next_frame(self) -> tuple[bytes, int | None] | None:
+        """Picture and capture time; None after the last."""
+        self._reads = True
+        try:
+            frame = await anext(self._source)
+        except StopAsyncIteration:
+            return None
+        finally:
+            self._reads = False
+        return (frame.jpeg, frame.captured_us) if isinstance(frame, Frame) else (frame, None)
 
 
 async def _one_by_one(frames: Iterable[bytes | Frame] | Iterable[bytes]) -> AsyncIterator[bytes | Frame]:

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol, Self, Unpack
+from typing import Protocol, Unpack
 
 from timeconv_client import feeding
 from timeconv_client.address import stream_url
@@ -20,9 +20,11 @@ from timeconv_client.errors import (
     ServiceStopping,
     SessionEnded,
     TimeConvClientError,
+    TimedOut,
     UpdateRefused,
 )
 from timeconv_client.feeding import Frames
+from timeconv_client.iteration import Iterated
 from timeconv_client.messages import (
     Answer,
     ErrorMessage,
@@ -38,7 +40,7 @@ from timeconv_client.messages import (
 )
 from timeconv_client.opening import SessionOptions, authorization, connect
 from timeconv_client.retry import Outage, Retry
-from timeconv_client.session import EVENT_BUFFER, OptionChanges, Session, first_of, require_changeable
+from timeconv_client.session import OptionChanges, Session, first_of, now_us, require_changeable
 from timeconv_client.timeouts import Timeouts
 
 LASTING_TIMEOUTS = Timeouts(ping_interval_s=5.0, ping_s=20.0)
@@ -137,7 +139,7 @@ class _Connection:
     updates: deque[OptionChanges] = field(default_factory=deque)
 
 
-class LastingSession:
+class LastingSession(Iterated[LastingEvent, Closed]):
     """A session that goes on over broken connections; `stay_connected` makes it.
 
     It is used like a `Session`: iterate over it while sending. Frames are numbered from 0 over all connections, and
@@ -145,11 +147,12 @@ class LastingSession:
     `send` waits and `try_send` drops the frame. The events of a `Session` come as they are, with these numbers; a
     `Disconnected`, a `Reconnecting` before each attempt and a `Reconnected` between them; `Closed` is the last.
 
-    At most about twice `EVENT_BUFFER` events wait for the iterator; until it takes some nothing is read and no
+    At most about 2,048 events wait for the iterator; until it takes some nothing is read and no
     connection is tried.
 
     It ends with the error that trying again could not help (a key that is not valid, an unknown model), or that of the
-    last attempt before it gave up: the iterator raises it after the events, and so does every other method.
+    last attempt before it gave up: the iterator raises it after the events, and so does every other method. One that
+    the service ended since nothing was sent, or read, for long (``idle_timeout``, ``slow_reader``) begins anew.
 
     Cancelling any method is safe for the session; each says what it does to its own call.
     """
@@ -162,6 +165,7 @@ class LastingSession:
         chance: Callable[[], float],
     ) -> None:
         """Connect, in a running event loop; ``chance`` gives numbers in [0, 1)."""
+        super().__init__()
         self._open_session = open_session
         self._options = options
         self._retry = retry
@@ -173,15 +177,8 @@ class LastingSession:
         self._unanswered: set[int] = set()
         self._outcomes: Counter[str] = Counter()
         self._lost = 0
-        self._events: deque[LastingEvent] = deque()
-        self._closing = False
-        self._closed: Closed | None = None
-        self._error: TimeConvClientError | None = None
-        self._error_was_raised = False
-        # Wake-ups only; who is woken looks at the state itself.
+        # A wake-up only, as those of `Iterated`.
         self._changed = asyncio.Event()
-        self._event_came = asyncio.Event()
-        self._event_taken = asyncio.Event()
         self._keeper = asyncio.create_task(self._keep(), name="timeconv-client-keeper")
 
     # What is known
@@ -196,11 +193,6 @@ class LastingSession:
     def is_connected(self) -> bool:
         """Whether there is a connection that takes frames."""
         return self._connection is not None and self._connection.stopping is None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has neither ended nor been closed."""
-        return not self._closing and self._error is None and self._closed is None
 
     @property
     def next_seq(self) -> int:
@@ -243,6 +235,8 @@ class LastingSession:
             SessionEnded: the session was closed or aborted.
             TimeConvClientError: what ended the session.
         """
+        if captured_us is None and self.started.options.timestamps:
+            captured_us = now_us()  # It is no newer for having waited.
         while True:
             await self.until_credit()
             if (seq := self.try_send(jpeg, captured_us)) is not None:
@@ -272,7 +266,9 @@ class LastingSession:
         """Send all frames, each as soon as it can be, yielding every event meanwhile; then close the session.
 
         The last event is `Closed`. Leaving the iteration early stops the sending. Each frame is taken from ``frames``
-        only once it can be sent: nothing is taken while there is no connection. Those lost are not sent again.
+        only once it can be sent: nothing is taken while there is no connection. Those lost are not sent again. If the
+        connection breaks while a frame is being taken, it is sent on the next one with ``freshness="every"``; a live
+        one would be old by then, and is dropped.
 
         Raises:
             TimeConvClientError: what ended the session.
@@ -303,24 +299,6 @@ class LastingSession:
                 raise
             except TimeConvClientError:
                 await self._until_gone(connection)
-
-    # Events in
-
-    def __aiter__(self) -> Self:
-        """The session is its own iterator; of several tasks that iterate, each event goes to one."""
-        return self
-
-    async def __anext__(self) -> LastingEvent:
-        """The next event. Cancelling it loses none."""
-        while not self._events:
-            if self._closed is not None:
-                raise StopAsyncIteration
-            if self._error is not None:
-                self._raise_error(self._error)
-            self._event_came.clear()
-            await self._event_came.wait()
-        self._event_taken.set()
-        return self._events.popleft()
 
     # The end
 
@@ -373,11 +351,6 @@ class LastingSession:
                 self._raise_error(self._error)
             await self._until_changed()
 
-    async def _leave(self) -> None:
-        """End in order a session nobody ended; an error that nobody has been told is raised."""
-        if self._closed is None and not self._error_was_raised:
-            await self.close()
-
     # Waiting
 
     async def _until_changed(self) -> None:
@@ -411,16 +384,6 @@ class LastingSession:
             return False
         return self._connection is connection and connection.stopping is None
 
-    def _require_open(self) -> None:
-        if self._error is not None:
-            self._raise_error(self._error)
-        if self._closing or self._closed is not None:
-            raise SessionEnded("The session is closed")
-
-    def _raise_error(self, error: TimeConvClientError) -> NoReturn:
-        self._error_was_raised = True
-        raise error
-
     # The keeper
 
     async def _keep(self) -> None:
@@ -433,7 +396,7 @@ class LastingSession:
             # Whatever stopped the keeper: nobody may go on waiting for it.
             if self._closing:
                 self._closed = Closed(self.totals)
-                self._events.append(self._closed)
+                self._emit(self._closed)
             else:
                 self._error = error
             self._wake()
@@ -501,7 +464,10 @@ class LastingSession:
             try:
                 event = await anext(session)
             except StopAsyncIteration:
-                return ServiceStopping(connection.stopping.resume_token if connection.stopping else None)
+                return _stopped(connection.stopping)
+            except TimedOut as error:
+                # Who said that it stops, and then does not end the session, has stopped all the same.
+                return error if connection.stopping is None else _stopped(connection.stopping)
             except TimeConvClientError as error:
                 return error
             if (moved := self._moved(event, connection)) is not None:
@@ -551,12 +517,9 @@ class LastingSession:
             self._event_taken.clear()
             await first_of(self._event_taken.wait(), session.wait_closed())
 
-    def _is_full(self) -> bool:
-        return len(self._events) >= EVENT_BUFFER and not self._closing
 
-    def _emit(self, event: LastingEvent) -> None:
-        self._events.append(event)
-        self._event_came.set()
+def _stopped(goaway: GoAway | None) -> ServiceStopping:
+    return ServiceStopping(goaway.resume_token if goaway else None)
 
 
 def _moved_update(updated: SessionUpdated, offset: int) -> SessionUpdated:

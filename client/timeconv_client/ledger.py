@@ -4,7 +4,7 @@ from timeconv_client.messages import Answer
 
 
 class Ledger:
-    """Seqs of the frames sent and not answered: at most ``max_in_flight`` of them.
+    """Seqs of the frames sent and not answered: at most ``max_in_flight`` of them, which the service may change.
 
     Credit is always computed from the frames that are open, never passed around, so it cannot be lost or doubled.
     """
@@ -12,13 +12,13 @@ class Ledger:
     def __init__(self, next_seq: int, max_in_flight: int) -> None:
         """No frame is open."""
         self.next_seq = next_seq
-        self._max_in_flight = max_in_flight
+        self.max_in_flight = max_in_flight
         self._open: set[int] = set()
 
     @property
     def credit(self) -> int:
         """Frames that may be sent now."""
-        return self._max_in_flight - len(self._open)
+        return max(0, self.max_in_flight - len(self._open))
 
     @property
     def unanswered(self) -> frozenset[int]:

@@ -36,7 +36,8 @@ AnyOutcome = Annotated[Outcome | str, Field(union_mode="left_to_right")]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    # What is said is told in no error, nor are tokens in a repr: both end in logs.
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
 
 
 class Options(_Model):
@@ -85,7 +86,7 @@ class SessionStarted(_Model):
     max_in_flight: int = Field(ge=1)
     next_seq: int = 0
     resumed: bool = False
-    resume_token: str | None = None
+    resume_token: str | None = Field(default=None, repr=False)
 
 
 class Quality(_Model):
@@ -212,7 +213,7 @@ class GoAway(_Model):
 
     type: Literal["goaway"] = "goaway"
     time_left_ms: int
-    resume_token: str | None = None
+    resume_token: str | None = Field(default=None, repr=False)
 
 
 class Totals(_Model):
@@ -232,7 +233,7 @@ class SessionClosed(_Model):
 class UnknownMessage(_Model):
     """A message of a type this client does not know; its fields are in ``model_extra``."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
 
     type: str
 
@@ -246,7 +247,9 @@ Answer = Prediction | FrameOutcome | FramesOutcome
 Event = Answer | SessionUpdated | ErrorMessage | GoAway | SessionClosed | UnknownMessage
 """What iterating over a session yields."""
 
-_known: TypeAdapter[KnownMessage] = TypeAdapter(Annotated[KnownMessage, Field(discriminator="type")])
+_known: TypeAdapter[KnownMessage] = TypeAdapter(
+    Annotated[KnownMessage, Field(discriminator="type")], config=ConfigDict(hide_input_in_errors=True)
+)
 _unknown = TypeAdapter(UnknownMessage)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Literal, TypedDict, Unpack
 
@@ -12,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidPro
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from timeconv_client.address import is_loopback, stream_url
+from timeconv_client.address import is_loopback, shown, stream_url
 from timeconv_client.errors import (
     CannotConnect,
     Forbidden,
@@ -42,6 +43,17 @@ _REFUSALS: Mapping[int, type[ServerRefused]] = {
     _TOO_MANY_REQUESTS: TooMany,
     _SERVICE_UNAVAILABLE: Unavailable,
 }
+
+
+class _Discreet(logging.LoggerAdapter[logging.Logger]):
+    """Tells no details, in which the key and the resume token are: websockets logs every header then."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name of the standard library
+        """Whether a message of this level is logged."""
+        return level > logging.DEBUG and super().isEnabledFor(level)
+
+
+_LOGGER = _Discreet(logging.getLogger("timeconv_client.connection"), {})
 
 
 class SessionOptions(TypedDict, total=False):
@@ -130,7 +142,7 @@ def authorization(key: str | None) -> dict[str, str]:
 async def _open(
     url: str, headers: Mapping[str, str], timeouts: Timeouts, resume: str | None
 ) -> tuple[ClientConnection, SessionStarted]:
-    address = url.partition("?")[0]
+    address = shown(url)
     try:
         async with asyncio.timeout(timeouts.open_s):
             socket = await open_websocket(
@@ -142,6 +154,7 @@ async def _open(
                 open_timeout=None,
                 ping_interval=None,  # The session does it: theirs waits for what half-open connections never do.
                 close_timeout=timeouts.close_s,
+                logger=_LOGGER,
             )
             try:
                 return socket, await _first_message(socket)
@@ -152,7 +165,9 @@ async def _open(
         raise _refusal(refused.response) from refused
     except TimeoutError as late:
         raise CannotConnect(f"{address} did not start a session within {timeouts.open_s:g} s") from late
-    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy) as error:
+    except (InvalidURI, InvalidProxy) as error:  # They quote what may hold a password.
+        raise CannotConnect(f"Cannot connect to {address}: {error.msg}") from None
+    except (OSError, InvalidHandshake) as error:
         raise CannotConnect(f"Cannot connect to {address}: {error}") from error
 
 

@@ -3,9 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from timeconv_client.errors import TimeConvClientError
+from timeconv_client.errors import SessionError, TimeConvClientError
 
 _SPREAD_OF_ASKED = 0.25
+_FOR_EVER_S = 1e9  # A number, where most_s is none.
+_ANOTHER_MAY_BEGIN = frozenset({"idle_timeout", "slow_reader"})
+"""A session that ended so cannot go on, which is what its error says; but another can begin."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +48,7 @@ class Outage:
         """It began at ``since_s`` of a steady clock, and is borne for ``limit_s``."""
         self.attempts = 0
         self._retry = retry
+        self._longest_s = min(retry.first_s, retry.most_s)
         self._since_s = since_s
         self._limit_s = limit_s
 
@@ -54,14 +58,12 @@ class Outage:
         It is given up where trying again cannot help, or would come too late. Many clients that lost the same service
         do not come back at the same moment: neither by their own waits nor by what they were asked to wait.
         """
-        if not error.retryable:
+        if not error.retryable and not (isinstance(error, SessionError) and error.code in _ANOTHER_MAY_BEGIN):
             return None
-        retry = self._retry
-        # The exponent is bounded, since a float is: most_s is long reached, or is infinite.
-        longest_s = min(retry.most_s, retry.first_s * retry.factor ** min(self.attempts, 64))
         asked_s = (error.retry_after_ms or 0) / 1000
-        wait_s = max(longest_s * (1 + chance) / 2, asked_s * (1 + _SPREAD_OF_ASKED * chance))
+        wait_s = max(self._longest_s * (1 + chance) / 2, asked_s * (1 + _SPREAD_OF_ASKED * chance))
         if now_s + wait_s - self._since_s > self._limit_s:
             return None
         self.attempts += 1
+        self._longest_s = min(self._longest_s * self._retry.factor, self._retry.most_s, _FOR_EVER_S)
         return wait_s

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import broadcast
@@ -29,6 +29,7 @@ from timeconv_client.errors import (
     UpdateRefused,
 )
 from timeconv_client.feeding import Frames
+from timeconv_client.iteration import Iterated
 from timeconv_client.ledger import Ledger
 from timeconv_client.messages import (
     ErrorMessage,
@@ -45,7 +46,6 @@ from timeconv_client.messages import (
 )
 from timeconv_client.timeouts import Timeouts
 
-EVENT_BUFFER = 1024
 TIMESTAMP_BYTES = 8
 _NORMAL = 1000
 _GOING_AWAY = 1001
@@ -73,6 +73,11 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
             task.cancel()
 
 
+def now_us() -> int:
+    """Microseconds of the clock that capture times are of by default: it never goes back."""
+    return time.monotonic_ns() // 1000
+
+
 def require_changeable(options: Iterable[str]) -> None:
     """Check the names of options to be changed.
 
@@ -83,14 +88,14 @@ def require_changeable(options: Iterable[str]) -> None:
         raise TypeError(f"Options that cannot be changed in a session: {', '.join(sorted(wrong))}")
 
 
-class Session:
+class Session(Iterated[Event, SessionClosed]):
     """A session in progress; `connect` makes it.
 
-    Iterate over it for the events, in the order they come; the last is `SessionClosed`. Up to `EVENT_BUFFER` events
-    wait for the iterator; beyond that nothing more is read, so no credit comes back and the service will in time
-    close the session as a slow reader: iterate while sending. After the events that came before it, the iterator
-    raises what ended the session, if not `close`: `SessionError`, `ConnectionLost` or `ProtocolMismatch`. Whoever
-    waits in another method then gets the same error.
+    Iterate over it for the events, in the order they come; the last is `SessionClosed`. Up to 1,024 events wait for the
+    iterator; beyond that nothing more is read, so no credit comes back and the service will in time close the session
+    as a slow reader: iterate while sending. After the events that came before it, the iterator raises what ended the
+    session, if not `close`: `SessionError`, `ConnectionLost` or `ProtocolMismatch`. Whoever waits in another method
+    then gets the same error.
 
     When the service stops a `GoAway` comes. From then on sending raises `ServiceStopping`; frames in flight are
     answered. `stream` closes the session then; whoever sends by `send` should `close` soon, and connect anew.
@@ -100,21 +105,15 @@ class Session:
 
     def __init__(self, socket: ClientConnection, started: SessionStarted, timeouts: Timeouts) -> None:
         """Take over a connection on which ``session.started`` has come, in a running event loop."""
+        super().__init__()
         self.started = started
         self._socket = socket
         self._timeouts = timeouts
         self._ledger = Ledger(started.next_seq, started.max_in_flight)
-        self._events: deque[Event] = deque()
         self._updates: deque[asyncio.Future[SessionUpdated]] = deque()
-        self._closing = False
         self._goaway: GoAway | None = None
-        self._closed: SessionClosed | None = None
-        self._error: TimeConvClientError | None = None
-        self._error_was_raised = False
-        # Wake-ups only; who is woken looks at the state itself.
+        # A wake-up only, as those of `Iterated`.
         self._may_send = asyncio.Event()
-        self._event_came = asyncio.Event()
-        self._event_taken = asyncio.Event()
         self._may_send.set()
         self._reader = asyncio.create_task(self._read(), name="timeconv-client-reader")
         self._pings = asyncio.create_task(self._ping(), name="timeconv-client-pings")
@@ -135,11 +134,6 @@ class Session:
     def credit(self) -> int:
         """Frames that may be sent without waiting."""
         return self._ledger.credit
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has neither ended nor been closed."""
-        return not self._closing and self._error is None and self._closed is None
 
     @property
     def is_connected(self) -> bool:
@@ -179,6 +173,7 @@ class Session:
         Cancelling it means the frame is not sent; `next_seq` has not changed and no credit is used.
 
         Raises:
+            TypeError: ``jpeg`` is not bytes.
             ValueError: a capture time that does not fit in 64 bits, or one in a session without time stamps.
             SessionEnded: `close` was called.
             ServiceStopping: the service takes no more frames.
@@ -194,7 +189,8 @@ class Session:
         For live pictures: the camera never waits, and what is sent is fresh. It does not block.
 
         Raises:
-            ValueError, SessionEnded, ServiceStopping, SessionError, ConnectionLost, ProtocolMismatch: as `send`.
+            TypeError, ValueError, SessionEnded, ServiceStopping, SessionError, ConnectionLost, ProtocolMismatch: as
+                `send`.
         """
         message = self._message(jpeg, captured_us)
         self._require_sending()
@@ -222,22 +218,6 @@ class Session:
         return await answer
 
     # Events in
-
-    def __aiter__(self) -> Self:
-        """The session is its own iterator; of several tasks that iterate, each event goes to one."""
-        return self
-
-    async def __anext__(self) -> Event:
-        """The next event. Cancelling it loses none."""
-        while not self._events:
-            if self._closed is not None:
-                raise StopAsyncIteration
-            if self._error is not None:
-                self._raise_error(self._error)
-            self._event_came.clear()
-            await self._event_came.wait()
-        self._event_taken.set()
-        return self._events.popleft()
 
     def stream(self, frames: Frames) -> AsyncGenerator[Event, None]:
         """Send all frames, each as soon as there is credit, yielding every event meanwhile; then close the session.
@@ -300,20 +280,18 @@ class Session:
             await asyncio.wait([self._reader, self._pings])
             raise
 
-    async def _leave(self) -> None:
-        """End in order a session nobody ended; an error that nobody has been told is raised."""
-        if self._closed is None and not self._error_was_raised:
-            await self.close()
-
     # Writing
 
     def _message(self, jpeg: bytes, captured_us: int | None) -> bytes:
+        if not isinstance(jpeg, bytes | bytearray | memoryview):
+            # A text would be sent as one, which no answer gives the credit back for.
+            raise TypeError(f"A frame is the bytes of a JPEG, not {type(jpeg).__name__}")
         if not self.started.options.timestamps:
             if captured_us is not None:
                 raise ValueError("captured_us needs a session with timestamps=True")
             return jpeg
         if captured_us is None:
-            captured_us = time.monotonic_ns() // 1000
+            captured_us = now_us()
         if not 0 <= captured_us < 1 << 8 * TIMESTAMP_BYTES:
             raise ValueError(f"captured_us must fit in {TIMESTAMP_BYTES} bytes, unsigned: {captured_us}")
         return captured_us.to_bytes(TIMESTAMP_BYTES, "big") + jpeg
@@ -328,20 +306,10 @@ class Session:
         # On a connection about to close nothing is written; the reader then ends whoever waits for an answer.
         broadcast([self._socket], json.dumps(message))
 
-    def _require_open(self) -> None:
-        if self._error is not None:
-            self._raise_error(self._error)
-        if self._closing or self._closed is not None:
-            raise SessionEnded("The session is closed")
-
     def _require_sending(self) -> None:
         if self._error is None and self._goaway is not None and not self._closing:
             raise ServiceStopping(self._goaway.resume_token)
         self._require_open()
-
-    def _raise_error(self, error: TimeConvClientError) -> NoReturn:
-        self._error_was_raised = True
-        raise error
 
     async def _ended(self) -> None:
         """Wait until the connection is closed; raise what ended it, if it was no ``session.closed``."""
@@ -404,8 +372,11 @@ class Session:
             case Prediction() | FrameOutcome() | FramesOutcome():
                 self._ledger.answered(message)
                 self._may_send.set()
-            case SessionUpdated() if message.by != "service":
-                self._settle_update(message)
+            case SessionUpdated():
+                self._ledger.max_in_flight = message.max_in_flight
+                self._may_send.set()
+                if message.by != "service":
+                    self._settle_update(message)
             case ErrorMessage(close_code=None):
                 self._settle_update(
                     UpdateRefused(
@@ -425,8 +396,7 @@ class Session:
                 raise ProtocolMismatch("A second session.started came")
             case _:
                 pass
-        self._events.append(message)
-        self._event_came.set()
+        self._emit(message)
 
     def _settle_update(self, answer: SessionUpdated | UpdateRefused) -> None:
         """The service answers text messages in order, so the answer is for the oldest update, if there is any."""
@@ -441,7 +411,7 @@ class Session:
             update.set_result(answer)
 
     async def _room_for_events(self) -> None:
-        while len(self._events) >= EVENT_BUFFER and not self._closing and self.is_connected:
+        while self._is_full() and self.is_connected:
             self._event_taken.clear()
             await first_of(self._event_taken.wait(), self.wait_closed())
 

@@ -44,6 +44,9 @@ class _Asynchronous(Listenable[E_co], Protocol[E_co, C_co]):
     def credit(self) -> int: ...
     @property
     def is_connected(self) -> bool: ...
+    @property
+    def is_open(self) -> bool: ...
+    async def until_credit(self) -> None: ...
     def try_send(self, jpeg: bytes, captured_us: int | None = None) -> int | None: ...
     async def update(self, **changes: Unpack[OptionChanges]) -> SessionUpdated: ...
     async def close(self) -> C_co: ...
@@ -51,6 +54,10 @@ class _Asynchronous(Listenable[E_co], Protocol[E_co, C_co]):
 
 
 S = TypeVar("S", bound=_Asynchronous[Any, Any])
+
+
+class _NoLoop(Exception):
+    """The thread could not run an event loop."""
 
 
 class _Host(Generic[S]):
@@ -96,8 +103,9 @@ class _Host(Generic[S]):
 
     def _stop(self) -> None:
         """End the session at once, and the thread."""
-        loop, task = self._running.result()
-        _call_soon(loop, task.cancel)
+        with suppress(_NoLoop):
+            loop, task = self._running.result()
+            _call_soon(loop, task.cancel)
         self._join()
 
     def _join(self) -> None:
@@ -147,9 +155,12 @@ class _Host(Generic[S]):
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._main())
+            with asyncio.Runner() as runner:
+                runner.run(self._main())
         except BaseException as error:  # noqa: BLE001 - whoever is in the block gets it
             self._error = error
+            if not self._running.done():
+                self._running.set_exception(_NoLoop())
             if not self._opened.done():
                 self._opened.set_exception(error)
         finally:
@@ -188,11 +199,12 @@ def _raise_ended() -> NoReturn:
 
 async def _within(function: Callable[[], Awaitable[T]], timeout_s: float | None) -> T:
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s) as limit:
             return await function()
-    except TimedOut:
-        raise
     except TimeoutError as late:
+        # Another is the function's own: of the client, or of what gives the frames.
+        if not limit.expired() or isinstance(late, TimedOut):
+            raise
         raise TimedOut(f"It took more than {timeout_s:g} s") from late
 
 
@@ -235,9 +247,22 @@ class _Synchronous(Generic[E, C]):
         return self._session.credit
 
     @property
+    def is_open(self) -> bool:
+        """Whether it has neither ended nor been closed."""
+        return self._session.is_open
+
+    @property
     def is_connected(self) -> bool:
         """Whether there is an open connection."""
         return self._session.is_connected
+
+    def until_credit(self, *, timeout_s: float | None = None) -> None:
+        """Wait until a frame may be sent: what a camera gives after it is fresh when it is sent.
+
+        Raises:
+            TimedOut: it may not within ``timeout_s``.
+        """
+        self._host.call(self._session.until_credit, timeout_s)
 
     def send(self, jpeg: bytes, captured_us: int | None = None, *, timeout_s: float | None = None) -> int:
         """Send a frame as soon as there is credit, and return its seq, as the asynchronous one.
@@ -373,11 +398,15 @@ def listen(
         raise
 
 
+_END: Any = object()
+"""What stands for StopIteration, which cannot be raised into a coroutine."""
+
+
 async def _next(events: AsyncIterator[E]) -> E | None:
     return await anext(events, None)
 
 
 async def _read_on_a_thread(frames: Iterable[bytes | Frame] | Iterable[bytes]) -> AsyncIterator[bytes | Frame]:
     loop, source = asyncio.get_running_loop(), iter(frames)
-    while (frame := await loop.run_in_executor(None, next, source, None)) is not None:
+    while (frame := await loop.run_in_executor(None, next, source, _END)) is not _END:
         yield frame

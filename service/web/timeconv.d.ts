@@ -325,7 +325,7 @@ export interface Counts {
   outcomes: Partial<Record<Outcome, number>>;
 }
 
-type Jpeg = Blob | ArrayBuffer | Uint8Array;
+type Jpeg = Blob | ArrayBuffer | ArrayBufferView;
 
 /** sent = sum of outcomes + lost + inFlight, at any moment. */
 export class Stream {

@@ -30,6 +30,9 @@ const RETRY = { firstMs: 250, mostMs: 15_000, attempts: Infinity };
 /** Sessions that ended so may be opened anew, whatever the error says of the same request. */
 const NEW_SESSION_HELPS = new Set(["slow_reader", "idle_timeout"]);
 
+/** Timers take a longer one for none. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** What the service says, or what happened to the connection: `code` tells which. */
 export class TimeConvError extends Error {
   /**
@@ -69,7 +72,8 @@ export function connect(url, settings) {
  * @returns {number}
  */
 export function retryDelayMs(attempt, leastMs = 0, { firstMs = RETRY.firstMs, mostMs = RETRY.mostMs } = {}, random = Math.random) {
-  return leastMs + Math.min(mostMs, firstMs * 2 ** attempt) * (0.5 + 0.5 * random());
+  const longestMs = attempt === Infinity ? mostMs : Math.min(mostMs, firstMs * 2 ** attempt);
+  return Math.min(leastMs + longestMs * (0.5 + 0.5 * random()), LONGEST_TIMER_MS);
 }
 
 /**
@@ -89,15 +93,19 @@ export function streamUrl(base, options) {
 
 /**
  * A message with its capture time: 8 bytes, microseconds, big-endian, then the JPEG.
- * @param {Blob | ArrayBuffer | Uint8Array} jpeg
+ * @param {Blob | ArrayBuffer | ArrayBufferView} jpeg
  * @param {number} capturedUs
  * @returns {Blob | Uint8Array}
+ * @throws {RangeError} the time is negative, or no number
  */
 export function stamped(jpeg, capturedUs) {
+  if (!(capturedUs >= 0 && capturedUs < 2 ** 64)) throw new RangeError(`capturedUs must be 0 or more: ${capturedUs}`);
   const stamp = new DataView(new ArrayBuffer(8));
   stamp.setBigUint64(0, BigInt(Math.round(capturedUs)));
   if (jpeg instanceof Blob) return new Blob([stamp.buffer, jpeg]);
-  const bytes = jpeg instanceof Uint8Array ? jpeg : new Uint8Array(jpeg);
+  const bytes = ArrayBuffer.isView(jpeg)
+    ? new Uint8Array(jpeg.buffer, jpeg.byteOffset, jpeg.byteLength)
+    : new Uint8Array(jpeg);
   const message = new Uint8Array(8 + bytes.length);
   message.set(new Uint8Array(stamp.buffer));
   message.set(bytes, 8);
@@ -179,7 +187,7 @@ class Door {
    */
   async #post(path, body, bearer) {
     const fetching = this.#settings.fetch ?? fetch;
-    let reply, said;
+    let reply;
     try {
       reply = await fetching(this.address(path), {
         method: "POST",
@@ -188,12 +196,15 @@ class Door {
         cache: "no-store",
         signal: AbortSignal.timeout(ASKING_MS),
       });
-      said = await reply.json();
     } catch (cause) {
       throw unreachable(cause);
     }
-    if (reply.ok) return said;
-    const { code = "not_timeconv", detail = `HTTP ${reply.status}`, retryable = reply.status >= 500 } = said;
+    // A proxy's page while the service is away, or that of a hotel before one has logged in, is none of ours.
+    const said = (await reply.json().catch(() => null)) ?? {};
+    const isOurs = Object.keys(said).length > 0;
+    if (reply.ok && isOurs) return said;
+    const mayPass = reply.ok || reply.status >= 500;
+    const { code = "not_timeconv", detail = `HTTP ${reply.status}`, retryable = mayPass } = said;
     throw new TimeConvError(code, detail, { retryable, retryAfterMs: said.retry_after_ms ?? null, status: reply.status });
   }
 }
@@ -208,9 +219,23 @@ function unreachable(cause) {
   return new TimeConvError("unreachable", "The service cannot be reached", { retryable: true, cause });
 }
 
-/** @param {string | (() => string | undefined | Promise<string | undefined>)} secret */
+/**
+ * @param {string | (() => string | undefined | Promise<string | undefined>)} secret
+ * @returns {Promise<string | undefined>}
+ * @throws {TimeConvError} who is asked for it does not answer in time
+ */
 async function provided(secret) {
-  return typeof secret === "function" ? secret() : secret;
+  if (typeof secret !== "function") return secret;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(unreachable()), ASKING_MS);
+  });
+  try {
+    return await Promise.race([secret(), /** @type {Promise<undefined>} */ (late)]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /**
@@ -228,6 +253,8 @@ async function provided(secret) {
 /** One WebSocket. At most `max_in_flight` frames are without an outcome, so that nothing queues on the way. */
 class Session {
   started = false;
+  /** By `performance.now()`; of one that has not started: for ever. */
+  startedMs = Infinity;
   /** @type {string | null} */
   resumeToken = null;
   /** @type {Map<number, any>} */
@@ -252,7 +279,7 @@ class Session {
    * @param {new (url: string, subprotocols: string[]) => WebSocket} Socket
    * @param {string} url
    * @param {string[]} subprotocols
-   * @param {number} silenceMs
+   * @param {() => number} silenceMs
    * @param {SessionListener} listener
    */
   constructor(Socket, url, subprotocols, silenceMs, listener) {
@@ -282,10 +309,10 @@ class Session {
    * @returns {number} its seq
    */
   send(message, frame) {
-    const seq = this.#nextSeq++;
     this.#socket.send(message);
+    const seq = this.#nextSeq++;
     this.#open.set(seq, frame);
-    if (this.#open.size === 1) this.#giveUpAfter(this.#silenceMs);
+    if (this.#open.size === 1) this.#giveUpAfter(this.#silenceMs());
     return seq;
   }
 
@@ -301,7 +328,7 @@ class Session {
     this.#closing = true;
     if (this.started && this.#socket.readyState === 1) {
       this.#socket.send(JSON.stringify({ type: "session.close" }));
-      this.#giveUpAfter(CLOSING_MS);
+      this.#expectMore();
     } else {
       this.#abandon();
     }
@@ -310,14 +337,11 @@ class Session {
   /** @param {string} text */
   #receive(text) {
     if (this.#ended) return;
-    let message;
-    try {
-      message = JSON.parse(text);
-    } catch (cause) {
-      this.#error = new TimeConvError("not_timeconv", "The service said what is no message of timeconv.v1", { cause });
-      return this.#abandon();
-    }
-    switch (message.type) {
+    const message = parsed(text);
+    switch (message?.type) {
+      case undefined:
+        this.#error = new TimeConvError("not_timeconv", "The service said what is no message of timeconv.v1");
+        return this.#abandon();
       case "session.started":
         return this.#start(message);
       case "prediction":
@@ -343,6 +367,7 @@ class Session {
   #start(message) {
     clearTimeout(this.#timer);
     this.started = true;
+    this.startedMs = performance.now();
     this.resumeToken = message.resume_token;
     this.#credit = message.max_in_flight;
     this.#nextSeq = message.next_seq;
@@ -357,14 +382,19 @@ class Session {
    * @param {any} message
    */
   #settle(from, to, outcome, message) {
-    if (!this.#closing) this.#giveUpAfter(this.#silenceMs);
-    for (let seq = from; seq <= to; seq += 1) {
-      const frame = this.#open.get(seq);
-      if (!frame) continue;
+    // Of the frames that wait, not of the range, which may be vast.
+    for (const [seq, frame] of [...this.#open].filter(([seq]) => from <= seq && seq <= to)) {
       this.#open.delete(seq);
       this.#listener.settled(frame, outcome, message);
     }
-    if (this.#open.size === 0 && !this.#closing) clearTimeout(this.#timer);
+    if (!this.#ended) this.#expectMore();
+  }
+
+  /** Something came, or is asked for: the time in which more has to come begins anew. */
+  #expectMore() {
+    if (this.#open.size) this.#giveUpAfter(this.#silenceMs());
+    else if (this.#closing) this.#giveUpAfter(CLOSING_MS);
+    else clearTimeout(this.#timer);
   }
 
   /** @param {any} message */
@@ -378,7 +408,7 @@ class Session {
   /** @param {any} message why the session ends, or why a text message changes nothing */
   #refuse({ code, message, retryable, retry_after_ms: retryAfterMs, close_code: closeCode }) {
     const error = new TimeConvError(code, message, { retryable, retryAfterMs, closeCode });
-    if (closeCode === null) this.#updates.shift()?.reject(error);
+    if (closeCode == null) this.#updates.shift()?.reject(error);
     else this.#error = error;
   }
 
@@ -409,6 +439,15 @@ class Session {
   }
 }
 
+/** @param {unknown} text @returns {any} what it says; undefined if it is no JSON */
+function parsed(text) {
+  try {
+    return typeof text === "string" ? JSON.parse(text) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * @param {boolean} started
  * @param {number} closeCode
@@ -432,7 +471,7 @@ export class Stream {
   /** Sessions that are not at their end, those included that only wait for their last answers. @type {Set<Session>} */
   #sessions = new Set();
   /** @type {any} */
-  #state = { type: "state", state: "connecting", attempt: 0, error: null, retryInMs: null };
+  #state = { type: "state", state: "connecting", attempt: 0, error: null, retryInMs: null, willResume: false };
   /** @type {string | null} */
   #resumeToken = null;
   #attempt = 0;
@@ -440,7 +479,8 @@ export class Stream {
   #try = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
-  #paused = false;
+  /** Who wants no session now: the user, or the page, since nobody sees it. @type {Set<"user" | "page">} */
+  #pausedBy = new Set();
   #closing = false;
   /** Why no other try can help. @type {TimeConvError | null} */
   #problem = null;
@@ -514,22 +554,27 @@ export class Stream {
 
   /**
    * Send a frame if there is credit now, else drop it at the source: it would be stale before it was answered.
-   * @param {Blob | ArrayBuffer | Uint8Array} jpeg
+   * @param {Blob | ArrayBuffer | ArrayBufferView} jpeg
    * @param {{capturedUs?: number, data?: unknown, place?: import("./timeconv.d.ts").Place}} [about]
    * @returns {import("./timeconv.d.ts").SentFrame | null} null: dropped
    */
   trySend(jpeg, { capturedUs = nowUs(), data, place } = {}) {
+    // Anything else would be sent as text, which no answer gives the credit back for.
+    if (!(jpeg instanceof Blob || jpeg instanceof ArrayBuffer || ArrayBuffer.isView(jpeg))) {
+      throw new TypeError("A frame is the bytes of a JPEG");
+    }
     const session = this.#current;
     if (!session || !this.free) return null;
-    const frame = { id: this.#nextId++, seq: 0, session: this.#started.session, capturedUs, sentMs: performance.now(), data, place };
+    const frame = { id: this.#nextId, seq: 0, session: this.#started.session, capturedUs, sentMs: performance.now(), data, place };
     frame.seq = session.send(this.#options.timestamps ? stamped(jpeg, capturedUs) : jpeg, frame);
+    this.#nextId += 1;
     this.#counts.sent += 1;
     return frame;
   }
 
   /**
    * Send a frame as soon as there is credit.
-   * @param {Blob | ArrayBuffer | Uint8Array} jpeg
+   * @param {Blob | ArrayBuffer | ArrayBufferView} jpeg
    * @param {{capturedUs?: number, data?: unknown}} [about]
    * @returns {Promise<import("./timeconv.d.ts").SentFrame>}
    * @throws {TimeConvError} the stream is at its end
@@ -632,16 +677,26 @@ export class Stream {
 
   /** Have no session until `unpause`; frames on their way are still answered and counted. */
   pause() {
-    if (this.#paused || this.#closing) return;
-    this.#paused = true;
+    this.#pauseBy("user");
+  }
+
+  /** Have one again, as soon as the page is seen. */
+  unpause() {
+    this.#unpauseBy("user");
+  }
+
+  /** @param {"user" | "page"} who */
+  #pauseBy(who) {
+    const already = this.#pausedBy.size > 0;
+    this.#pausedBy.add(who);
+    if (already || this.#closing) return;
     this.#leave();
     this.#goTo("paused");
   }
 
-  /** Have one again. */
-  unpause() {
-    if (!this.#paused || this.#closing) return;
-    this.#paused = false;
+  /** @param {"user" | "page"} who */
+  #unpauseBy(who) {
+    if (!this.#pausedBy.delete(who) || this.#pausedBy.size || this.#closing) return;
     this.#attempt = 0;
     this.#connect();
   }
@@ -692,7 +747,7 @@ export class Stream {
   }
 
   async #connect() {
-    if (this.#paused || this.#closing) return;
+    if (this.#pausedBy.size || this.#closing) return;
     clearTimeout(this.#timer);
     const mine = ++this.#try;
     this.#goTo("connecting");
@@ -707,7 +762,7 @@ export class Stream {
   /** @param {string[]} subprotocols */
   #open(subprotocols) {
     const offered = this.#resumeToken ? [...subprotocols, RESUME_PREFIX + this.#resumeToken] : subprotocols;
-    const silenceMs = this.#settings.silenceMs ?? SILENCE_MS[this.#options.freshness ?? "latest"];
+    const silenceMs = () => this.#settings.silenceMs ?? SILENCE_MS[this.#options.freshness ?? "latest"];
     const Socket = this.#settings.WebSocket ?? globalThis.WebSocket;
     if (!Socket) throw new TimeConvError("no_websocket", "This JavaScript has no WebSocket; pass one in");
     const session = new Session(Socket, streamUrl(this.#base, this.#options), offered, silenceMs, {
@@ -774,6 +829,7 @@ export class Stream {
       // One that never started has not used up the token it showed.
       this.#resumeToken = session.started ? session.resumeToken : this.#resumeToken;
       if (!session.started) this.#door.forget();
+      if (performance.now() - session.startedMs > this.#retry.mostMs) this.#attempt = 0;
       this.#stayOut(error);
     } else if (this.#closing) {
       this.#finish();
@@ -806,12 +862,12 @@ export class Stream {
     if (typeof document === "undefined" || typeof addEventListener === "undefined") return;
     addEventListener("online", () => this.reconnect(), { signal });
     if (this.#settings.pauseWhenHidden === false) return;
-    const follow = () => (document.hidden ? this.pause() : this.unpause());
+    const follow = () => (document.hidden ? this.#pauseBy("page") : this.#unpauseBy("page"));
     document.addEventListener("visibilitychange", follow, { signal });
     // A page that is kept for the way back comes to life again with `pageshow`.
-    addEventListener("pagehide", () => this.pause(), { signal });
+    addEventListener("pagehide", () => this.#pauseBy("page"), { signal });
     addEventListener("pageshow", follow, { signal });
-    if (document.hidden) queueMicrotask(() => this.pause());
+    if (document.hidden) queueMicrotask(() => this.#pauseBy("page"));
   }
 }
 
@@ -885,8 +941,8 @@ class EventQueue {
 
   /** @returns {Promise<IteratorResult<any>>} */
   async return() {
-    this.#over = true;
     this.#events.length = 0;
+    this.end(null);
     this.#left();
     return { done: true, value: undefined };
   }
@@ -1233,7 +1289,8 @@ export class FaceSender {
   #side;
   #lookEveryMs;
   #busy = false;
-  /** @type {WeakMap<object, import("./timeconv.d.ts").GrayPicture>} */
+  #size = { width: 0, height: 0 };
+  /** Frames that wait for their answer. @type {WeakMap<object, import("./timeconv.d.ts").GrayPicture>} */
   #seen = new WeakMap();
   /** @type {FollowedFace | null} */
   #face = null;
@@ -1254,6 +1311,8 @@ export class FaceSender {
     this.#crop = new JpegEncoder({ quality: faceQuality });
     this.#stops = [
       stream.on("prediction", (event) => this.#predicted(event)),
+      // A frame that has its outcome may be kept for long: its picture need not be.
+      stream.on("*", ({ frame }) => frame && this.#seen.delete(frame)),
       stream.on("frame", ({ outcome, frame }) => outcome === "no_face" && frame.place && this.#lose()),
     ];
   }
@@ -1286,6 +1345,9 @@ export class FaceSender {
     try {
       const size = this.#frame.draw(source);
       if (!size) return null;
+      // A place is in pixels of the picture: in one of another size (a phone that was turned, another source) it is none.
+      if (!sameSize(size, this.#size)) this.#lose();
+      this.#size = size;
       return await (this.#follow() ? this.#sendFace({ capturedUs, data }) : this.#sendWhole({ capturedUs, data }));
     } finally {
       this.#busy = false;
@@ -1327,9 +1389,14 @@ export class FaceSender {
     face.frames += 1;
     const unconfirmedMs = performance.now() - face.verifiedMs;
     const confirmed = unconfirmedMs <= Math.max(3 * this.#lookEveryMs, UNCONFIRMED_MS);
-    if (confirmed && face.follower.follow(this.#frame.gray(reach(face.follower.box)))) return true;
+    if (confirmed && !this.#wantsMore && face.follower.follow(this.#frame.gray(reach(face.follower.box)))) return true;
     this.#lose();
     return false;
+  }
+
+  /** Of several faces a look tells of one, and who comes in later would be in no picture. */
+  get #wantsMore() {
+    return this.#stream.session.options.faces > 1;
   }
 
   #lose() {
@@ -1347,9 +1414,9 @@ export class FaceSender {
   /** @param {any} event */
   #predicted({ message, frame, late }) {
     const picture = this.#seen.get(frame);
-    if (!picture || this.#face || late || performance.now() < this.#noLooksUntilMs) return;
+    if (!picture || this.#face || late || this.#wantsMore || performance.now() < this.#noLooksUntilMs) return;
     const [face] = message.faces;
-    if (message.faces.length !== 1 || face.score < LEAST_SCORE) return;
+    if (face.score < LEAST_SCORE || !sameSize(picture, this.#size)) return;
     const { id, score, box } = face;
     const follower = new Follower(picture, box);
     this.#face = { follower, id, score, frames: 0, foundPx: mean(box), verifiedMs: performance.now(), looking: false };
@@ -1386,7 +1453,6 @@ export class FaceSender {
    * @param {number[]} box
    */
   #sameFace(faces, box) {
-    if (faces.length > 1 && (this.#stream.options.faces ?? 1) > 1) return null;
     return faces.find((face) => face.score >= LEAST_SCORE && iou(face.box, box) >= SAME_FACE_IOU) ?? null;
   }
 
@@ -1417,6 +1483,14 @@ export class FaceSender {
     this.#counts[what] += 1;
     this.#counts.bytes += jpeg.size;
   }
+}
+
+/**
+ * @param {{width: number, height: number}} a
+ * @param {{width: number, height: number}} b
+ */
+function sameSize(a, b) {
+  return a.width === b.width && a.height === b.height;
 }
 
 /** @param {number[]} box */

@@ -106,6 +106,24 @@ def test_a_camera_gives_new_frames_only() -> None:
     assert capture.released
 
 
+def test_a_picture_of_a_camera_that_cannot_be_decoded() -> None:
+    """It is none: the one after it is the answer."""
+    capture = FakeCapture()
+    whole = capture.retrieve
+    capture.retrieve = lambda: whole() if capture.taken > 1 else (False, None)  # type: ignore[method-assign]
+    with camera_of(capture) as source:
+        asking = threading.Thread(target=lambda: frames.append(source.read()))
+        frames: list[Frame | None] = []
+        asking.start()
+        wanted(source)
+        capture.shoot(2)
+        asking.join(10)
+        capture.shoot()
+    asking.join()
+    assert frames[0] is not None
+    assert brightness(frames[0]) == 2
+
+
 def test_a_camera_that_ends() -> None:
     """After the last picture the iteration ends, and so does that of who asks later."""
     capture = FakeCapture(most=3)
@@ -147,8 +165,11 @@ def test_a_camera_in_a_loop() -> None:
 
         reading = asyncio.create_task(read())
         await asyncio.to_thread(wanted, source)
-        reading.cancel()
-        await asyncio.sleep(0)
+        for _ in range(2):  # Once in the reading, once more in the closing.
+            reading.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert not reading.done()
         dark.shoot()
         await asyncio.wait([reading])
         assert reading.cancelled()
@@ -200,6 +221,53 @@ def test_a_video_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     source.close()
 
 
+def test_closing_a_video_that_waits() -> None:
+    """Who waits for a frame's time gets none once it is closed, and closing does not wait for that time."""
+    capture = FakeCapture(runs=True)
+    capture.get = lambda _property_id, /: 0.01  # type: ignore[method-assign]
+    source = Video(capture, quality=90, longest_side=100, realtime=True)
+    assert source.read() is not None
+    frames: list[Frame | None] = []
+    reading = threading.Thread(target=lambda: frames.append(source.read()))
+    reading.start()
+    while not source._lock.locked():
+        pass
+    closing = threading.Thread(target=source.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    reading.join()
+    assert frames == [None]
+
+
+def test_a_picture_of_a_video_that_cannot_be_decoded() -> None:
+    """It is left out; those after it come, with their times."""
+    capture = FakeCapture(most=4)
+    capture.shoot(5)
+    whole = capture.retrieve
+    capture.retrieve = lambda: whole() if capture.taken != 2 else (False, None)  # type: ignore[method-assign]
+    with Video(capture, quality=90, longest_side=100, realtime=False) as source:
+        assert [frame.captured_us for frame in source] == [0, 66_667, 100_000]
+
+
+def test_a_source_that_was_opened_without_async() -> None:
+    """Read by `async for` within a plain ``with``, it leaves no thread after that either."""
+
+    async def take() -> None:
+        with camera_of(FakeCapture(runs=True)) as source:
+            async for _ in source:
+                break
+            sources.append(source)
+
+    sources: list[Camera] = []
+    before = threading.enumerate()
+    asyncio.run(take())
+    for thread in threading.enumerate():
+        if thread not in before:
+            thread.join(10)
+    assert threading.enumerate() == before
+
+
 def test_large_pictures_are_scaled_down() -> None:
     """To the longest side, whichever it is; smaller ones stay."""
 
@@ -222,6 +290,10 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         camera(97)
     with pytest.raises(ValueError, match="quality"):
         camera(0, quality=0)
+    with pytest.raises(ValueError, match="longest_side"):
+        camera(0, longest_side=0)
+    with pytest.raises(ValueError, match="longest_side"):
+        video(tmp_path / "no.mp4", longest_side=-1)
 
 
 def test_the_package_needs_no_opencv() -> None:

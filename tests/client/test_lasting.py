@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
@@ -50,11 +51,11 @@ from timeconv_client import (
     UpdateRefused,
     stay_connected,
 )
-from timeconv_client.session import EVENT_BUFFER
+from timeconv_client.iteration import EVENT_BUFFER
 
 JPEG = b"\xff\xd8 a picture \xff\xd9"
 AT_ONCE = Retry(first_s=0, most_s=0)
-NOISE = protocol.SessionUpdated(options=protocol.Options(), from_seq=0, max_in_flight=8, by="service")
+NOISE = protocol.SessionUpdated(options=protocol.Options(), from_seq=0, max_in_flight=1, by="service")
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -298,6 +299,119 @@ def test_closing_a_session_whose_service_stops() -> None:
     run(test())
 
 
+def test_a_service_that_stops_and_does_not_end_it() -> None:
+    """After a goaway who does not end the session in time is left, told as one that stopped, for the next."""
+
+    async def stops(talk: Talk) -> None:
+        await talk.start(2)
+        await talk.next()
+        await talk.say(protocol.GoAway(time_left_ms=1))
+        await talk.say(prediction(0))
+        await talk.socket.wait_closed()
+
+    async def test() -> None:
+        async with lasting(stops, answer_every_frame, timeouts=Timeouts(end_s=0.02)) as session:
+            await session.send(JPEG)
+            _, _, gone, _, _ = await next_of(session, GoAway, Prediction, Disconnected, Reconnecting, Reconnected)
+            assert isinstance(gone.error, ServiceStopping)
+
+    run(test())
+
+
+@pytest.mark.parametrize("code", ["idle_timeout", "slow_reader"])
+def test_a_session_that_rested_too_long(code: str) -> None:
+    """A camera that was off, or a computer asleep, is no reason to give up: another session serves it as well."""
+
+    async def ends(talk: Talk) -> None:
+        await talk.say(with_token("t"))
+        await talk.next()
+        await talk.say(protocol.ErrorMessage(code=code, message="Too long", retryable=False, close_code=1008))
+        await talk.socket.close(1008)
+
+    async def serves(talk: Talk) -> None:
+        assert resume_token(talk) is None
+        await answer_every_frame(talk)
+
+    async def test() -> None:
+        async with lasting(ends, serves) as session:
+            await session.send(JPEG)
+            _, gone, _, _ = await next_of(session, ErrorMessage, Disconnected, Reconnecting, Reconnected)
+            assert (gone.error.code, gone.lost) == (code, (0,))
+
+    run(test())
+
+
+# Frames that would be old
+
+
+@pytest.mark.parametrize("freshness", ["latest", "every"])
+def test_a_picture_that_was_taken_while_the_connection_broke(freshness: Any) -> None:
+    """A live one is dropped, since it would be old on the next connection; one of a file is sent there."""
+
+    async def breaks(talk: Talk) -> None:
+        await talk.start(2, freshness=freshness)
+        await talk.next()
+        await broken.wait()
+        talk.socket.transport.abort()
+
+    async def serves(talk: Talk) -> None:
+        await talk.start(2, freshness=freshness)
+        await talk.next()
+        assert talk.frames == [b"old" if freshness == "every" else b"new"]
+        await talk.say(prediction(0))
+        while isinstance(seq := await talk.next(), int):
+            await talk.say(prediction(seq))
+        await talk.finish()
+
+    async def pictures() -> AsyncIterator[bytes]:
+        yield b"first"
+        broken.set()
+        await back.wait()
+        yield b"old"
+        yield b"new"
+
+    async def test() -> None:
+        async with lasting(breaks, Refusal(HTTPStatus.BAD_GATEWAY), serves, freshness=freshness) as session:
+            async for event in session.stream(pictures()):
+                if isinstance(event, Reconnecting):
+                    back.set()
+                    await turns()
+        assert session.totals.sent == (3 if freshness == "every" else 2)
+
+    broken, back = asyncio.Event(), asyncio.Event()
+    run(test())
+
+
+def test_a_frame_that_waits_keeps_its_time() -> None:
+    """Without a time of its own a frame was taken when it was given to send, however long it then waits."""
+
+    async def serves(talk: Talk) -> None:
+        await talk.start(2, timestamps=True)
+        await talk.next()
+        times.append(int.from_bytes(talk.frames[0][:8], "big"))
+        await talk.socket.wait_closed()
+
+    async def breaks(talk: Talk) -> None:
+        await talk.start(2, timestamps=True)
+        await talk.next()
+        talk.socket.transport.abort()
+
+    async def test() -> None:
+        async with lasting(breaks, serves, timestamps=True) as session:
+            await session.send(JPEG)
+            await next_of(session, Disconnected)
+            sending = asyncio.ensure_future(session.send(JPEG))
+            await turns(1)
+            given_us = time.monotonic_ns() // 1000
+            await sending
+            await until(lambda: bool(times))
+            assert times[0] <= given_us
+            await session.abort()
+
+    times: list[int] = []
+    run(test())
+
+
 # What trying again cannot help
 
 
@@ -442,6 +556,32 @@ def test_a_service_that_lets_in_and_throws_out() -> None:
     run(test())
 
 
+def test_a_connection_that_has_lasted() -> None:
+    """One that was there for as long as the longest wait ends the outage, also if no frame was sent on it."""
+    retry = Retry(first_s=0.001, most_s=5)
+    now_s = 0.0
+
+    async def lasts(talk: Talk) -> None:
+        nonlocal now_s
+        await talk.start()
+        await talk.next()
+        now_s += 5
+        talk.socket.transport.abort()
+
+    async def test() -> None:
+        async with lasting(cut_after(1), lasts, throw_out, retry=retry) as session:
+            session._clock = lambda: now_s
+            await session.send(JPEG)
+            _, first, _ = await next_of(session, Disconnected, Reconnecting, Reconnected)
+            await session.send(JPEG)
+            _, second = await next_of(session, Disconnected, Reconnecting)
+            assert (first.attempt, second.attempt) == (1, 1)
+            await next_of(session, Reconnected, ErrorMessage, Disconnected)
+            await session.abort()
+
+    run(test())
+
+
 # The first connection
 
 
@@ -496,10 +636,10 @@ def test_options_are_asked_for_again() -> None:
 
     async def first(talk: Talk) -> None:
         await talk.start(2)
-        assert await talk.next() == {"type": "session.update", "options": {"stride": 3}}
-        await talk.say(protocol.SessionUpdated(options=protocol.Options(stride=3), from_seq=0, max_in_flight=2))
         assert await talk.next() == {"type": "session.update", "options": {"stride": 9}}
         await talk.say(protocol.ErrorMessage(code="bad_option", message="stride", retryable=False))
+        assert await talk.next() == {"type": "session.update", "options": {"stride": 3}}
+        await talk.say(protocol.SessionUpdated(options=protocol.Options(stride=3), from_seq=0, max_in_flight=2))
         await talk.next()
         await talk.socket.drain()
         talk.socket.transport.write_eof()
@@ -510,9 +650,9 @@ def test_options_are_asked_for_again() -> None:
 
     async def test() -> None:
         async with lasting(first, second, freshness="every", stride=2) as session:
-            await session.update(stride=3)
             with pytest.raises(UpdateRefused):
                 await session.update(stride=9)
+            await session.update(stride=3)
             with pytest.raises(TypeError, match="freshness"):
                 await session.update(freshness="latest")  # type: ignore[call-arg]  # that is the point
             await session.send(JPEG)
@@ -634,6 +774,46 @@ def test_aborting() -> None:
     run(test())
 
 
+def test_an_abort_that_is_cancelled() -> None:
+    """It cuts the connection, and does not wait for a service that does not answer the close."""
+
+    async def deaf(talk: Talk) -> None:
+        await talk.start(1)
+        await talk.next()
+        talk.socket.transport.pause_reading()
+        await over.wait()
+        talk.socket.transport.abort()
+
+    async def test() -> None:
+        async with lasting(deaf, timeouts=Timeouts(close_s=60)) as session:
+            await session.send(JPEG)
+            await turns()
+            aborting = asyncio.ensure_future(session.abort())
+            await turns()
+            aborting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await aborting
+            assert client_tasks() == set()
+            over.set()
+
+    over = asyncio.Event()
+    run(test())
+
+
+def test_an_error_that_is_none_of_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in the client, or in what it is made of, is raised as what it is, and nobody waits for ever."""
+
+    async def test() -> None:
+        async with lasting(cut_after(1)) as session:
+            monkeypatch.setattr("timeconv_client.lasting.connect", lambda *_, **__: 1 // 0)
+            await session.send(JPEG)
+            async for _ in session:
+                pass
+
+    with pytest.raises(ZeroDivisionError):
+        run(test())
+
+
 def test_an_exception_in_the_block_aborts() -> None:
     """The block's own exception is raised, and nothing is left."""
 
@@ -722,8 +902,8 @@ def test_events_that_nobody_takes() -> None:
         for _ in range(count):
             await talk.say(NOISE)
         await go.wait()
-        await talk.say(protocol.ErrorMessage(code="slow_reader", message="Slow", retryable=False, close_code=1008))
-        await talk.socket.close(1008)
+        await talk.say(protocol.ErrorMessage(code="internal", message="Ours", retryable=False, close_code=1011))
+        await talk.socket.close(1011)
 
     async def test() -> None:
         async with lasting(noisy) as session:
@@ -734,7 +914,7 @@ def test_events_that_nobody_takes() -> None:
             go.set()
             for _ in range(count):
                 await next_of(session, SessionUpdated)
-            with pytest.raises(SessionError, match="slow_reader"):
+            with pytest.raises(SessionError, match="internal"):
                 await session.send(JPEG)
 
     run(test())

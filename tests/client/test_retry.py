@@ -43,6 +43,12 @@ def test_a_shorter_wait_that_the_service_asks_for() -> None:
     assert outage().wait_s(full, 100.0, 1.0) == 1.0
 
 
+def test_waits_that_grow_fast() -> None:
+    """However fast they grow and however often it is tried, they reach their bound and stay there."""
+    away = Outage(Retry(first_s=0.1, factor=1e9, most_s=7.0), since_s=0.0, limit_s=math.inf)
+    assert [away.wait_s(AWAY, 0.0, 1.0) for _ in range(100)][-2:] == [7.0, 7.0]
+
+
 def test_what_trying_again_cannot_help() -> None:
     """An error that would come again is given up at once."""
     assert outage().wait_s(ServerRefused(401, "unauthorized", "No key"), 100.0, 0.0) is None

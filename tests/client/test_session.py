@@ -1,13 +1,19 @@
 """Session: credit, one outcome for each frame, and what every kind of ending does to whoever waits."""
 
 import asyncio
+import json
+import logging
+import math
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
+import uvloop
 
 from service import protocol
 from service.protocol import Outcome
@@ -49,10 +55,11 @@ from timeconv_client import (
     UnknownMessage,
     UpdateRefused,
     connect,
+    parse_message,
 )
-from timeconv_client.session import EVENT_BUFFER
+from timeconv_client.iteration import EVENT_BUFFER
 
-NOISE = protocol.SessionUpdated(options=protocol.Options(), from_seq=0, max_in_flight=8)
+NOISE = protocol.SessionUpdated(options=protocol.Options(), from_seq=0, max_in_flight=1)
 JPEG = b"\xff\xd8 a picture \xff\xd9"
 
 
@@ -1121,3 +1128,180 @@ def test_totals_that_came_first() -> None:
         assert isinstance(error, ServiceStopping)
 
     run(test())
+
+
+# What others do to a stream
+
+
+async def never() -> AsyncIterator[bytes]:
+    """A camera that gives no picture."""
+    yield JPEG
+    await asyncio.Event().wait()
+
+
+def test_a_source_that_gives_nothing_keeps_nobody() -> None:
+    """A stream whose frames do not come ends when its session does, whoever ended it, and says so."""
+
+    async def stops(talk: Talk) -> None:
+        await talk.start(2)
+        await talk.next()
+        await talk.say(protocol.GoAway(time_left_ms=1))
+        await talk.say(prediction(0))
+        await talk.finish()
+
+    async def test() -> None:
+        for end in (Session.abort, Session.close):
+            async with session_with(answer_every_frame) as session:
+                events = session.stream(never())
+                await anext(events)
+                ending = asyncio.ensure_future(end(session))
+                assert isinstance((await until_error(events))[1], SessionEnded)
+                await ending
+        async with session_with(stops) as session:
+            assert isinstance((await until_error(session.stream(never())))[1], ServiceStopping)
+
+    run(test())
+
+
+# Credit that changes
+
+
+def test_an_update_may_change_the_credit() -> None:
+    """The newest max_in_flight is kept to, whoever asked for the update: more at once, or nothing until fewer wait."""
+
+    async def script(talk: Talk) -> None:
+        await talk.start(2)
+        for _ in range(2):
+            await talk.next()
+        await talk.say(protocol.SessionUpdated(options=protocol.Options(), from_seq=2, max_in_flight=4))
+        for _ in range(2):
+            await talk.next()
+        await talk.say(protocol.SessionUpdated(options=protocol.Options(), from_seq=4, max_in_flight=1, by="service"))
+        await fell.wait()
+        for seq in range(4):
+            await talk.say(prediction(seq))
+        await talk.answer_all()
+
+    async def test() -> None:
+        async with session_with(script) as session:
+            for _ in range(2):
+                await session.send(JPEG)
+            waiting = asyncio.ensure_future(session.send(JPEG))
+            assert isinstance(await anext(session), SessionUpdated)
+            assert (await waiting, session.credit) == (2, 1)
+            await session.send(JPEG)
+            assert isinstance(await anext(session), SessionUpdated)
+            assert (session.credit, session.try_send(JPEG)) == (0, None)
+            fell.set()
+            for _ in range(4):
+                await anext(session)
+            assert session.credit == 1
+
+    fell = asyncio.Event()
+    run(test())
+
+
+@pytest.mark.parametrize("wrong", ["1.jpg", 5, None])
+@pytest.mark.parametrize("options", [{}, {"timestamps": True}], ids=["plain", "stamped"])
+def test_what_is_no_picture(wrong: Any, options: dict[str, Any]) -> None:
+    """A path, say, in the place of its bytes is an error, and not a text message that nobody answers."""
+
+    async def test() -> None:
+        async with session_with(answer_every_frame, **options) as session:
+            for sending in (session.try_send, session.send):
+                with pytest.raises(TypeError, match="bytes"):
+                    await sending(wrong)
+            assert (session.next_seq, session.unanswered) == (0, frozenset())
+            with pytest.raises(TypeError, match="bytes"):
+                async for _ in session.stream([wrong]):
+                    pass
+
+    run(test())
+
+
+# Secrets
+
+
+def test_a_key_and_a_token_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even where everything is logged, as by `logging.basicConfig(level=DEBUG)`."""
+
+    async def script(talk: Talk) -> None:
+        await talk.socket.send(json.dumps({**msgspec.to_builtins(started()), "resume_token": "token-2"}))
+        await talk.answer_all()
+
+    async def test() -> None:
+        async with (
+            fake_server(script) as address,
+            connect(address, key="tc_key", resume="token-1") as session,
+        ):
+            await session.send(JPEG)
+            assert session.started.resume_token == "token-2"  # noqa: S105 - not a secret
+
+    with caplog.at_level(logging.DEBUG):
+        run(test())
+    # What the fake server logs is not the client's.
+    said = "\n".join(line.getMessage() for line in caplog.records if "server" not in line.name)
+    assert "tc_key" not in said
+    assert "token-" not in said
+
+
+def test_a_token_is_in_no_repr() -> None:
+    """Events are printed and logged; a token in them would be as well. So is what a message lacked."""
+    message = msgspec.to_builtins(started())
+    events = [
+        parse_message(json.dumps({**message, "resume_token": "secret"})),
+        parse_message('{"type": "goaway", "time_left_ms": 1, "resume_token": "secret"}'),
+    ]
+    assert "secret" not in repr(events)
+    assert "secret" not in str(events[0])
+    lacking = json.dumps({"type": "session.started", "resume_token": "secret"})
+    with pytest.raises(ProtocolMismatch) as wrong:
+        parse_message(lacking)
+    assert "secret" not in "".join(traceback.format_exception(wrong.value))
+
+
+@pytest.mark.parametrize(
+    "address", ["http://user:secret@127.0.0.1:1/", "ftp://user:secret@host", "http://user:secret@host:99999"]
+)
+def test_a_password_in_an_address_is_in_no_error(address: str) -> None:
+    """Of the address that is wrong, or where nobody answers, the errors say all but that."""
+
+    async def test() -> None:
+        with pytest.raises((BadAddress, CannotConnect)) as wrong:
+            async with connect(address):
+                pass
+        assert "secret" not in "".join(traceback.format_exception(wrong.value))
+
+    run(test())
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example.org"])
+def test_a_host_that_cannot_be(host: str) -> None:
+    """A name that no name service can be asked for is a bad address."""
+
+    async def test() -> None:
+        with pytest.raises(BadAddress):
+            async with connect(f"http://{host}/"):
+                pass
+
+    run(test())
+
+
+# No timeouts
+
+
+def test_no_timeouts() -> None:
+    """`math.inf` is none, also on uvloop, which knows no endless timer."""
+
+    async def test() -> None:
+        none = math.inf
+        timeouts = Timeouts(open_s=none, ping_interval_s=none, ping_s=none, close_s=none, end_s=none)
+        async with fake_server() as address, connect(address, timeouts=timeouts) as session:
+            await session.send(JPEG)
+            assert session.is_open
+            await turns()
+            assert (await session.close()).totals.received == 1
+
+    run(test())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test())

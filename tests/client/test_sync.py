@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -148,6 +148,22 @@ def test_an_error_of_the_frames() -> None:
         list(session.stream(frames()))
 
 
+def test_a_timeout_of_the_frames() -> None:
+    """What a source raises that was too slow, a socket's TimeoutError say, is raised as it is, and no other."""
+
+    def frames() -> Iterator[bytes]:
+        yield JPEG
+        raise TimeoutError("the camera does not answer")
+
+    with (
+        fake(answer_every_frame) as address,
+        sync.connect(address) as session,
+        pytest.raises(TimeoutError, match="camera") as late,
+    ):
+        list(session.stream(frames()))
+    assert not isinstance(late.value, TimedOut)
+
+
 def test_timeouts() -> None:
     """A send and an event that do not come in time are TimedOut, which is a TimeoutError; nothing is lost by it."""
     answer = threading.Event()
@@ -235,9 +251,11 @@ def test_after_the_block() -> None:
 
     with fake(answer_every_frame, wait_until_closed) as address:
         with sync.connect(address) as session:
-            pass
+            events = session.stream([JPEG] * 3)
+            next(events)
         with pytest.raises(SessionEnded):
             session.send(JPEG)
+        events.close()
         with sync.connect(address) as session:
             waiting = threading.Thread(target=wait, args=[session])
             waiting.start()
@@ -318,6 +336,68 @@ def test_ctrl_c_at_the_end_of_the_block() -> None:
 
     with fake(wait_until_closed) as address:
         interrupted(lambda: leave(address))
+        # Before the server ends, which would end the session as well.
+        assert [thread for thread in threading.enumerate() if thread.name == "timeconv-client"] == []
+
+
+def test_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no event loop can be had, with too many files open say, connecting raises that, and does not hang."""
+
+    def none() -> asyncio.AbstractEventLoop:
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", none)
+    with pytest.raises(OSError, match="Too many"), sync.connect("http://127.0.0.1:1"):
+        pass
+
+
+def test_a_call_while_the_loop_ends() -> None:
+    """A call that came when the loop had cancelled all there was, and that nobody would answer, is told of the end."""
+    heard: list[BaseException] = []
+    calls: list[threading.Thread] = []
+
+    async def forever() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            # The loop runs this after it has cancelled its tasks, and ends.
+            call = threading.Thread(target=try_to_wait)
+            call.start()
+            calls.append(call)
+            while not host._calls:  # noqa: ASYNC110 - there is no event of this
+                await asyncio.sleep(0)
+
+    def try_to_wait() -> None:
+        try:
+            host.call(asyncio.Event().wait)
+        except SessionEnded as error:
+            heard.append(error)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Any]:
+        generators.append(forever())
+        await anext(generators[0])
+        yield None
+
+    generators: list[AsyncIterator[None]] = []
+    host: sync._Host[Any] = sync._Host(opening())
+    with host:
+        pass
+    calls[0].join(10)
+    assert not calls[0].is_alive()
+    assert len(heard) == 1
+
+
+def test_what_is_known() -> None:
+    """Whether it is open, and when there is credit, as the asynchronous one says."""
+    with fake(wait_until_closed) as address, sync.connect(address) as session:
+        session.until_credit()
+        assert session.is_open
+        session.send(JPEG)
+        with pytest.raises(TimedOut):
+            session.until_credit(timeout_s=0.01)
+        session.abort()
+        assert not session.is_open
 
 
 def test_on_the_wrong_thread() -> None:

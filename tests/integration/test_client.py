@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import LiveServer
 from timeconv_client import FrameOutcome, Prediction, SessionClosed, connect
-from timeconv_client.session import EVENT_BUFFER
+from timeconv_client.iteration import EVENT_BUFFER
 
 
 def test_a_stream_of_frames_gives_an_event_for_each_and_the_totals(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,8 +13,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import httpx
 import pytest
 
 from service.access import new_key
@@ -25,6 +27,7 @@ from timeconv_client import (
     ConnectionLost,
     Disconnected,
     GoAway,
+    LastingTotals,
     Prediction,
     Reconnected,
     Reconnecting,
@@ -42,6 +45,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
 FAST = Retry(first_s=0.02, most_s=0.1, give_up_after_s=PATIENCE_S)
 Opening = Callable[..., Any]
+T = TypeVar("T")
 
 
 class OnThreads:
@@ -85,10 +89,11 @@ async def on_threads(address: str, **arguments: Any) -> AsyncIterator[OnThreads]
 both = pytest.mark.parametrize("opening", [stay_connected, on_threads], ids=["async", "sync"])
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
+def run(story: Coroutine[Any, Any, T]) -> T:
     """Run a story; whatever hangs is a failure, and so is a thread of the client that is left."""
-    asyncio.run(asyncio.wait_for(story, PATIENCE_S))
+    told = asyncio.run(asyncio.wait_for(story, PATIENCE_S))
     assert [thread for thread in threading.enumerate() if thread.name.startswith("timeconv-client")] == []
+    return told
 
 
 class Told:
@@ -159,30 +164,74 @@ def process(port: int) -> Iterator["subprocess.Popen[str]"]:
             service.kill()
 
 
+def counted(service: "subprocess.Popen[str]") -> Counter[str]:
+    """What the sessions of a service that has stopped received, and what became of it, by its log."""
+    assert service.stderr is not None
+    ended = [line for line in service.stderr if " Session ended " in line]
+    counts: Counter[str] = Counter()
+    for line in ended:
+        _, _, told = line.partition(" received=")
+        counts.update(
+            {name: int(count) for name, _, count in (word.partition("=") for word in f"received={told}".split())}
+        )
+    return counts
+
+
 @both
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_a_service_that_is_started_again(
-    opening: Opening, signal_number: signal.Signals, face_clip: list[bytes]
-) -> None:
-    """Killed in the middle it loses what was in flight, told to stop it loses nothing; the next takes what follows."""
+@pytest.mark.parametrize("freshness", ["every", "latest"])
+def test_a_service_that_stops_and_starts_again(opening: Opening, freshness: str, face_clip: list[bytes]) -> None:
+    """Told to stop it loses nothing, the next takes what follows: what both count is what the client counts."""
+
+    async def story() -> None:
+        address = f"http://127.0.0.1:{port}"
+        async with opening(address, retry=FAST, freshness=freshness) as session:
+            told = Told(session, face_clip)
+            await told.until(Prediction, 5)
+            first.send_signal(signal.SIGTERM)
+            await told.until(GoAway)
+            gone = await told.until(Disconnected)
+            assert isinstance(gone.error, ServiceStopping)
+            await asyncio.to_thread(first.wait)
+            second = await asyncio.to_thread(services.enter_context, process(port))
+            back = await told.until(Reconnected)
+            assert (back.resumed, back.next_seq) == (False, max(told.times) + 1)
+            assert (await told.until(Prediction, 5)).seq > back.next_seq
+            await told.end()
+            totals = session.totals
+        second.send_signal(signal.SIGTERM)
+        assert (totals.lost, told.lost) == (0, [])
+        assert counted(first) + counted(second) == Counter(received=totals.sent) + Counter(totals.outcomes)
+
+    port = free_port()
+    with ExitStack() as services:
+        first = services.enter_context(process(port))
+        run(story())
+
+
+@both
+def test_a_service_that_is_killed(opening: Opening, face_clip: list[bytes]) -> None:
+    """What was in flight is lost and told so, once; the next takes what follows, and counts it as the client."""
 
     async def story() -> None:
         address = f"http://127.0.0.1:{port}"
         async with opening(address, retry=FAST, freshness="every") as session:
             told = Told(session, face_clip)
             await told.until(Prediction, 5)
-            first.send_signal(signal_number)
-            if signal_number is signal.SIGTERM:
-                await told.until(GoAway)
+            first.send_signal(signal.SIGKILL)
             gone = await told.until(Disconnected)
-            assert isinstance(gone.error, ServiceStopping if signal_number is signal.SIGTERM else ConnectionLost)
+            assert isinstance(gone.error, ConnectionLost)
+            before = session.totals
+            assert before.sent == sum(before.outcomes.values()) + before.lost
             await asyncio.to_thread(first.wait)
-            await asyncio.to_thread(services.enter_context, process(port))
+            second = await asyncio.to_thread(services.enter_context, process(port))
             back = await told.until(Reconnected)
-            assert (back.resumed, back.next_seq) == (False, max(told.times) + 1)
+            assert (back.resumed, back.next_seq) == (False, before.sent)
             assert (await told.until(Prediction, 5)).seq > back.next_seq
             await told.end()
-            assert signal_number is signal.SIGKILL or told.lost == []
+            after = session.totals
+        second.send_signal(signal.SIGTERM)
+        since = Counter(after.outcomes) - Counter(before.outcomes)
+        assert counted(second) == Counter(received=after.sent - before.sent) + since
 
     port = free_port()
     with ExitStack() as services:
@@ -219,22 +268,33 @@ def test_a_connection_that_breaks(opening: Opening, how: str, live_server: LiveS
 
 
 @both
-def test_a_connection_that_is_cut_again_and_again(
-    opening: Opening, live_server: LiveServer, face_clip: list[bytes]
-) -> None:
-    """Each time the session goes on, and every frame is told of once."""
+@pytest.mark.parametrize("freshness", ["every", "latest"])
+def test_a_connection_that_is_cut_again_and_again(opening: Opening, freshness: str, face_clip: list[bytes]) -> None:
+    """Each time the session goes on, and every frame is told of once; the service has an outcome for each it got."""
 
-    async def story(way: Proxy) -> None:
-        async with opening(way.url, retry=FAST, freshness="every") as session:
+    async def story(way: Proxy) -> LastingTotals:
+        async with opening(way.url, retry=FAST, freshness=freshness) as session:
             told = Told(session, face_clip)
             for _ in range(5):
                 await told.until(Prediction, 2)
                 await asyncio.to_thread(way.cut)
                 assert (await told.until(Reconnected)).resumed
             await told.end()
+            totals: LastingTotals = session.totals
+            return totals
 
-    with proxy(live_server.url) as way:
-        run(story(way))
+    with serving(Settings(port=0, workers=1)) as server, proxy(server.url) as way:
+        totals = run(story(way))
+        metrics = httpx.get(server.url + "/metrics", trust_env=False).text
+    (received,) = (
+        int(float(count)) for count in re.findall(r"^timeconv_frames_received_total (\S+)", metrics, re.MULTILINE)
+    )
+    outcomes = re.findall(r'^timeconv_frames_total\{outcome="(\w+)"\} (\S+)', metrics, re.MULTILINE)
+    there = Counter({outcome: int(float(count)) for outcome, count in outcomes})
+    assert received == there.total()
+    # What the client heard the service had said; what was lost it had not got, or its answer did not arrive.
+    assert Counter(totals.outcomes) <= there
+    assert totals.sent - totals.lost <= received <= totals.sent
 
 
 # Services that refuse
@@ -271,12 +331,11 @@ def test_a_wrong_key(opening: Opening, face_clip: list[bytes]) -> None:
         run(story(way, two))
 
 
-@both
-def test_a_service_that_is_full(opening: Opening, live_server: LiveServer, face_clip: list[bytes]) -> None:
+def test_a_service_that_is_full(live_server: LiveServer, face_clip: list[bytes]) -> None:
     """It is asked again after the time that it says, until there is a place."""
 
     async def story(way: Proxy, full: LiveServer) -> None:
-        async with connect(full.url) as other, opening(way.url, retry=FAST, freshness="every") as session:
+        async with connect(full.url) as other, stay_connected(way.url, retry=FAST, freshness="every") as session:
             told = Told(session, face_clip)
             await told.until(Prediction)
             way.target = full.url

@@ -3,6 +3,7 @@
 import json
 import math
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
@@ -21,7 +22,7 @@ from service.settings import Settings
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry, crop_face, crop_whole
 from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, Page, chromium, needs_chromium
-from tests.client.fake_server import started
+from tests.client.fake_server import prediction, started
 from tests.conftest import LiveServer, serving
 from tests.cutting_proxy import cutting_proxy
 
@@ -57,6 +58,7 @@ HELPERS = """(async () => {
 })()"""
 
 STARTED = protocol.encode(started(max_in_flight=2)).decode()
+PREDICTED = protocol.encode(prediction(0)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,10 @@ class TestAgainstTheServer:
         assert told["totals"] == {"received": 12, "outcomes": outcomes}
         assert (told["last"], told["face"]) == ("closed", 7)
 
-    def test_a_broken_connection_is_gone_on_with(self, browser: Browser, live_server: LiveServer) -> None:
+    @pytest.mark.parametrize("freshness", ["latest", "every"])
+    def test_a_broken_connection_is_gone_on_with(
+        self, browser: Browser, live_server: LiveServer, freshness: str
+    ) -> None:
         """The session is the same after a break, with its options; frames on their way are lost, told once."""
         with (
             cutting_proxy(urlsplit(live_server.url).port or 0) as proxy,
@@ -115,11 +120,12 @@ class TestAgainstTheServer:
         ):
             talk(
                 page,
-                """window.stream = connect(location.href, {reconnect: {firstMs: 1}});
+                f"""const options = {{freshness: "{freshness}"}};
+                window.stream = connect(location.href, {{options, reconnect: {{firstMs: 1}}}});
                 window.seen = watch(stream);
                 feed(stream);
                 await seen.until((of) => of("prediction").length >= 2);
-                await stream.update({stride: 2});""",
+                await stream.update({{stride: 2}});""",
             )
             proxy.cut()
             told = talk(
@@ -144,14 +150,16 @@ class TestAgainstTheServer:
         assert told["counts"]["sent"] - told["counts"]["lost"] <= received <= told["counts"]["sent"]
         assert sum(outcomes.values()) == received
 
-    def test_a_server_that_restarts_is_left_in_order_and_found_again(self, browser: Browser) -> None:
-        """It says `goaway`; everything sent is answered; with the next one another session begins."""
+    @pytest.mark.parametrize("freshness", ["latest", "every"])
+    def test_a_server_that_restarts_is_left_in_order_and_found_again(self, browser: Browser, freshness: str) -> None:
+        """It says `goaway`; everything sent is answered; with the next one another session begins; their sums agree."""
         with ExitStack() as up:
             server = up.enter_context(serving(Settings(port=0)))
             with opened(browser, server.url) as page:
                 talk(
                     page,
-                    """window.stream = connect(location.href, {reconnect: {firstMs: 20, mostMs: 100}});
+                    f"""const options = {{freshness: "{freshness}"}}, reconnect = {{firstMs: 20, mostMs: 100}};
+                    window.stream = connect(location.href, {{reconnect, options}});
                     window.seen = watch(stream);
                     feed(stream);
                     await seen.until((of) => of("prediction").length >= 2);""",
@@ -168,13 +176,18 @@ class TestAgainstTheServer:
                         page,
                         """const before = seen.of("prediction").length;
                         await seen.until((of) => of("prediction").length > before);
-                        await stream.close();
-                        return {sessions: seen.of("started").map(({message}) => message), counts: stream.counts};""",
+                        const totals = await stream.close();
+                        const sessions = seen.of("started").map(({message}) => message);
+                        return {sessions, totals, counts: stream.counts};""",
                     )
         assert (gone["goaways"], gone["counts"]["lost"], gone["summed"]) == (1, 0, True)
         assert gone["ended"]["totals"] == {"received": gone["counts"]["sent"], "outcomes": gone["counts"]["outcomes"]}
         assert [session["resumed"] for session in again["sessions"]] == [False, False]
         assert again["counts"]["lost"] == 0
+        both = gone["ended"]["totals"], again["totals"]
+        assert sum(totals["received"] for totals in both) == again["counts"]["sent"]
+        outcomes = sum((Counter(totals["outcomes"]) for totals in both), Counter())
+        assert outcomes == again["counts"]["outcomes"]
 
     def test_a_wrong_key_ends_it(self, browser: Browser) -> None:
         """The stream is at its end with what the server said; a right one is let in; nobody can send to what ended."""
@@ -404,11 +417,13 @@ class TestByAScript:
                 stream.trySend(jpegs[1]);
                 await opened(2);
                 dead.say({{type: "frame", seq: 0, outcome: "no_face", age_ms: 1, detail: {{}}}});
+                dead.say({STARTED});
                 dead.end(1006);
-                return {{lost: seen.of("lost").map(({{frame}}) => frame.seq), frames: seen.of("frame").length,
+                const [started, frames] = [seen.of("started").length, seen.of("frame").length];
+                return {{started, frames, lost: seen.of("lost").map(({{frame}}) => frame.seq),
                          ended: seen.of("ended").length, summed: summed(stream.counts)}};""",
             )
-        assert told == {"lost": [0, 1], "frames": 0, "ended": 1, "summed": True}
+        assert told == {"started": 1, "lost": [0, 1], "frames": 0, "ended": 1, "summed": True}
 
     def test_an_older_session_is_waited_for(self, browser: Browser, live_server: LiveServer) -> None:
         """Where no other try can help, a session that still gets its last answers is left to; then comes the reason."""
@@ -455,17 +470,262 @@ class TestByAScript:
             )
         assert told == {"state": "offline", "longs": True, "now": "connecting"}
 
-    def test_what_is_no_protocol_ends_it(self, browser: Browser, live_server: LiveServer) -> None:
+    def test_the_end_waits_for_answers_as_long_as_they_come(self, browser: Browser, live_server: LiveServer) -> None:
+        """While frames wait for their answers a session that ends is given up after a silence only."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href, {{silenceMs: 54321}}), seen = watch(stream), waits = [];
+                await opened(1);
+                socket.say({STARTED});
+                stream.trySend(jpegs[0]);
+                stream.trySend(jpegs[1]);
+                const timer = setTimeout;
+                window.setTimeout = (then, ms) => (waits.push(ms), timer(then, ms));
+                const closing = stream.close();
+                const answer = {{type: "frame", outcome: "no_face", age_ms: 1, detail: {{}}}};
+                for (const seq of [0, 1]) socket.say({{...answer, seq}});
+                socket.say({{type: "session.closed", totals: {{received: 2, outcomes: {{no_face: 2}}}}}});
+                socket.end(1000);
+                await closing;
+                return {{waits, lost: seen.of("lost").length}};""",
+            )
+        assert told == {"waits": [54321, 54321, 3000], "lost": 0}
+
+    def test_how_long_silence_is_borne(self, browser: Browser, live_server: LiveServer) -> None:
+        """Longer with `every`, of which the service reads later what is over a rate; also once that is updated."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), waits = [], timer = setTimeout;
+                await opened(1);
+                socket.say({STARTED});
+                window.setTimeout = (then, ms) => (waits.push(ms), timer(then, ms));
+                stream.trySend(jpegs[0]);
+                const updated = stream.update({{freshness: "every"}});
+                socket.say({{type: "session.updated", options: {{}}, from_seq: 1, max_in_flight: 8, by: "client"}});
+                await updated;
+                stream.trySend(jpegs[0]);
+                socket.say({{type: "frame", seq: 0, outcome: "no_face", age_ms: 1, detail: {{}}}});
+                return waits;""",
+            )
+        assert told == [8000, 30000]
+
+    def test_a_vast_range_takes_no_time(self, browser: Browser, live_server: LiveServer) -> None:
+        """Outcomes for frames that were never sent neither take time nor give credit."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                await opened(1);
+                socket.say({STARTED});
+                stream.trySend(jpegs[0]);
+                socket.say({{type: "frames", from: 0, to: 1e15, outcome: "superseded"}});
+                return {{counts: stream.counts, heard: seen.of("frame").length}};""",
+            )
+        counts = {"sent": 1, "lost": 0, "inFlight": 0, "outcomes": {"superseded": 1}}
+        assert told == {"counts": counts, "heard": 1}
+
+    def test_what_is_new_is_passed_over(self, browser: Browser, live_server: LiveServer) -> None:
+        """Messages of unknown type, and fields that are not there or too many, harm nothing."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                await opened(1);
+                socket.say({{type: "weather", sun: true}});
+                socket.say({{...{STARTED}, sun: true}});
+                stream.trySend(jpegs[0]);
+                const updated = stream.update({{stride: 9}}).catch(({{code}}) => code);
+                socket.say({{type: "weather"}});
+                socket.say({{type: "error", code: "bad_option", message: "stride", retryable: false}});
+                socket.say({{type: "frame", seq: 0, outcome: "sunburnt", age_ms: 1, detail: {{}}, sun: true}});
+                socket.end(1006);
+                return {{updated: await updated, outcomes: stream.counts.outcomes, state: stream.state.error.code}};""",
+            )
+        assert told == {"updated": "bad_option", "outcomes": {"sunburnt": 1}, "state": "connection_lost"}
+
+    def test_what_is_no_picture(self, browser: Browser, live_server: LiveServer) -> None:
+        """A path, say, in the place of its bytes is an error, as is a time that cannot be; no credit is gone."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const wrong = [];
+                const attempt = (stream, ...given) => {{
+                    try {{ stream.trySend(...given); }} catch (error) {{ wrong.push(error.name); }}
+                }};
+                const stream = connect(location.href, {{options: {{timestamps: false}}}});
+                await opened(1);
+                socket.say({STARTED});
+                for (const jpeg of ["1.jpg", 5, null, [1, 2]]) attempt(stream, jpeg);
+                const view = stream.trySend(new DataView(jpegs[0].buffer)) !== null;
+                const plain = {{...stream.counts, socket: socket.sent.length}};
+                const timed = connect(location.href);
+                await opened(2);
+                socket.say({STARTED});
+                for (const capturedUs of [-1, NaN, 2 ** 64]) attempt(timed, jpegs[0], {{capturedUs}});
+                timed.trySend(new DataView(jpegs[0].buffer, 2, 6));
+                timed.trySend(jpegs[0].buffer.slice(0, 4));
+                const sizes = socket.sent.map(({{length}}) => length);
+                return {{wrong, view, plain, seqs: timed.counts.sent, sizes}};""",
+            )
+        assert told["wrong"] == ["TypeError"] * 4 + ["RangeError"] * 3
+        assert (told["view"], told["plain"]["sent"], told["plain"]["socket"]) == (True, 1, 1)
+        assert (told["seqs"], told["sizes"]) == (2, [14, 12])
+
+    def test_a_page_that_is_seen_again_leaves_a_pause_alone(self, browser: Browser, live_server: LiveServer) -> None:
+        """Who pauses the stream unpauses it: hiding the page and coming back does not."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream), states = [];
+                const hide = (hidden) => {{
+                    Object.defineProperty(document, "hidden", {{value: hidden, configurable: true}});
+                    document.dispatchEvent(new Event("visibilitychange"));
+                    states.push(stream.state.state);
+                }};
+                await opened(1);
+                socket.say({STARTED});
+                stream.pause();
+                hide(true);
+                hide(false);
+                dispatchEvent(new Event("pageshow"));
+                states.push(stream.state.state);
+                hide(true);
+                stream.unpause();
+                states.push(stream.state.state);
+                hide(false);
+                return {{states, paused: seen.of("state").filter(({{state}}) => state === "paused").length}};""",
+            )
+        assert told == {"states": ["paused"] * 5 + ["connecting"], "paused": 1}
+
+    def test_a_session_that_has_lasted_ends_the_outage(self, browser: Browser, live_server: LiveServer) -> None:
+        """One that was open for longer than the longest wait was no failed try, also if no frame was answered."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href, {{reconnect: {{firstMs: 1, mostMs: 5, attempts: 3}}}});
+                const attempts = [];
+                let clock = 0;
+                performance.now = () => clock;
+                for (let n = 1; n <= 6; n += 1) {{
+                    await opened(n);
+                    socket.say({STARTED});
+                    if (n > 2) clock += 6;
+                    socket.end(1006);
+                    attempts.push(stream.state.attempt);
+                }}
+                return {{attempts, state: stream.state.state}};""",
+            )
+        assert told == {"attempts": [1, 2, 1, 1, 1, 1], "state": "waiting"}
+
+    def test_leaving_an_iteration_that_waits(self, browser: Browser, live_server: LiveServer) -> None:
+        """Who waits for the next event when the iterator is given back is told that there is none."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                """const stream = connect(location.href), iterator = stream[Symbol.asyncIterator]();
+                await iterator.next();
+                const waiting = iterator.next();
+                await iterator.return();
+                return [await waiting, await iterator.next()];""",
+            )
+        assert told == [{"done": True}, {"done": True}]
+
+    def test_a_token_that_comes_too_late(self, browser: Browser, live_server: LiveServer) -> None:
+        """Once the stream is paused it opens nothing."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                """let give;
+                const turn = () => new Promise((done) => setTimeout(done));
+                const stream = connect(location.href, {token: () => new Promise((given) => (give = given))});
+                await turn();
+                stream.pause();
+                give("token");
+                await turn();
+                return [stream.state.state, typeof window.socket];""",
+            )
+        assert told == ["paused", "undefined"]
+
+    def test_how_long_a_token_is_trusted(self, browser: Browser, live_server: LiveServer) -> None:
+        """To go on with a session the last one will do, unless nobody was let in with it."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""let asked = 0;
+                const fetch = async () => (asked += 1, new Response('{{"subprotocol": "timeconv.auth.t"}}'));
+                connect(location.href, {{fetch, reconnect: {{firstMs: 1}}}});
+                const counts = [];
+                for (const start of [true, false, true]) {{
+                    await opened(counts.length + 1);
+                    counts.push(asked);
+                    if (start) socket.say({{...{STARTED}, resume_token: "token"}});
+                    socket.end(1006);
+                }}
+                return counts;""",
+            )
+        assert told == [1, 1, 2]
+
+    def test_a_token_that_does_not_come(self, browser: Browser, live_server: LiveServer) -> None:
+        """Who is to give one and never answers is asked again after ten seconds."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const timer = setTimeout;
+                window.setTimeout = (then, ms) => timer(then, ms === 10000 ? 0 : ms);
+                const stream = connect(location.href, {token: () => new Promise(() => {})}), seen = watch(stream);
+                await seen.until((of, {state}) => state.state === "waiting");
+                const {code} = stream.state.error;
+                await stream.close();
+                return code;""",
+            )
+        assert told == "unreachable"
+
+    def test_who_answers_something_else(self, browser: Browser, live_server: LiveServer) -> None:
+        """A web server that is none of ours ends the stream, and its proxy that has lost ours is asked again."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const answers = {}, page = "<html>";
+                for (const [status, text] of [[404, page], [405, "null"], [502, page], [200, page], [200, "null"]]) {
+                    const fetch = async () => new Response(text, {status});
+                    const stream = connect(location.href, {fetch}), seen = watch(stream);
+                    await seen.until((of, {state}) => state.error);
+                    answers[`${status} ${text}`] = [stream.state.error.code, stream.state.state];
+                    stream.close();
+                }
+                return answers;""",
+            )
+        assert told == {
+            "404 <html>": ["not_timeconv", "closed"],
+            "405 null": ["not_timeconv", "closed"],
+            "502 <html>": ["not_timeconv", "waiting"],
+            "200 <html>": ["not_timeconv", "waiting"],
+            "200 null": ["not_timeconv", "waiting"],
+        }
+
+    @pytest.mark.parametrize("said", ['"<html>"', '"null"', '"[]"', "new Blob()"])
+    def test_what_is_no_protocol_ends_it(self, browser: Browser, live_server: LiveServer, said: str) -> None:
         """A server that says something else is not asked again."""
         with opened(browser, live_server.url) as page:
             page.run(SILENT_SOCKET)
             told = talk(
                 page,
-                """const stream = connect(location.href), seen = watch(stream);
+                f"""const stream = connect(location.href), seen = watch(stream);
                 await opened(1);
-                socket.dispatchEvent(new MessageEvent("message", {data: "<html>"}));
-                await seen.until((of) => of("closed").length);
-                return stream.state.error.code;""",
+                socket.dispatchEvent(new MessageEvent("message", {{data: {said}}}));
+                return stream.state.error?.code;""",
             )
         assert told == "not_timeconv"
 
@@ -498,6 +758,17 @@ class TestItsParts:
                 return [at(0, 0), at(0, 1), at(1, 1), at(3, 1), at(9, 1), at(Infinity, 1), at(0, 1, 5000)];""",
             )
         assert told == [50, 100, 200, 800, 1000, 1000, 5100]
+
+    def test_a_wait_is_never_none(self, browser: Browser, live_server: LiveServer) -> None:
+        """Neither a first wait of 0 nor one of months, which timers take for none, makes it hammer."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                """const delay = timeconvjs.retryDelayMs, most = 2 ** 31 - 1;
+                return [delay(Infinity, 0, {firstMs: 0, mostMs: 50}, () => 1), delay(0, 1e12) === most,
+                        delay(2, 0, {firstMs: 1e9, mostMs: Infinity}, () => 1) === most];""",
+            )
+        assert told == [50, True, True]
 
     def test_a_message_begins_with_its_time(self, browser: Browser, live_server: LiveServer) -> None:
         """Bytes and blobs get eight bytes, big-endian microseconds, before them."""
@@ -647,3 +918,87 @@ class TestTheFaceAlone:
         assert told["counts"]["looks"] == 1
         assert told["region"] == "detect"
         assert math.isfinite(told["counts"]["bytes"])
+
+    def test_with_more_than_one_face_asked_for_it_is_never_sent_alone(
+        self, browser: Browser, live_server: LiveServer
+    ) -> None:
+        """A look tells of the largest only, so whoever came in later would go unseen."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream, {{lookEveryMs: 60000}});
+                {STAGE}
+                await play(true, () => faces.counts.faces >= 2);
+                await stream.update({{faces: 2}});
+                const alone = faces.counts.faces;
+                await play(true, () => faces.counts.whole >= 12);
+                await stream.close();
+                return {{more: faces.counts.faces - alone, region: stream.session.options.region}};""",
+            )
+        assert told == {"more": 0, "region": "detect"}
+
+    def test_pictures_of_frames_are_not_kept(self, browser: Browser, live_server: LiveServer) -> None:
+        """Once a frame has its outcome its picture is gone, whoever keeps the frame."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                f"""const kept = new Set(), Plain = WeakMap;
+                window.WeakMap = class extends Plain {{
+                    set(key, value) {{ kept.add(key); return super.set(key, value); }}
+                    delete(key) {{ kept.delete(key); return super.delete(key); }}
+                }};
+                const stream = connect(location.href), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream);
+                window.WeakMap = Plain;
+                {STAGE}
+                await play(true, () => faces.counts.whole >= 5);
+                await play(false, () => faces.counts.whole >= 8);
+                await stream.close();
+                return kept.size;""",
+            )
+        assert told == 0
+
+    def test_a_picture_of_another_size(self, browser: Browser, live_server: LiveServer) -> None:
+        """Where the face was is told by no picture of another size: a whole frame goes out first."""
+        with opened(browser, live_server.url) as page:
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream, {{lookEveryMs: 60000}});
+                {STAGE}
+                await play(true, () => faces.counts.faces >= 2);
+                canvas.height = 241;
+                const {{whole}} = faces.counts;
+                await play(true, () => faces.counts.whole > whole);
+                const first = seen.events.findLast(({{outcome}}) => outcome);
+                await play(true, () => faces.sendsFace);
+                await stream.close();
+                return {{lost: faces.counts.lost, whole: first.frame.place === undefined}};""",
+            )
+        assert told == {"lost": 1, "whole": True}
+
+    def test_what_is_overtaken_while_it_is_encoded(self, browser: Browser, live_server: LiveServer) -> None:
+        """A whole frame when the answer comes that tells of the face, and a face when that is lost, are not sent."""
+        with opened(browser, live_server.url) as page:
+            page.run(SILENT_SOCKET)
+            told = talk(
+                page,
+                f"""const stream = connect(location.href), seen = watch(stream);
+                const faces = new timeconvjs.FaceSender(stream, {{lookEveryMs: 60000}});
+                {STAGE}
+                await opened(1);
+                socket.say({STARTED});
+                show(true);
+                await faces.trySend(canvas);
+                const whole = faces.trySend(canvas);
+                const predicted = {PREDICTED};
+                socket.say({{...predicted, faces: [{{...predicted.faces[0], box: [110, 70, 90, 90]}}]}});
+                const overtaken = [await whole];
+                const face = faces.trySend(canvas);
+                const sendsFace = faces.sendsFace;
+                faces.stop();
+                overtaken.push(await face);
+                return {{overtaken, sendsFace, sent: stream.counts.sent}};""",
+            )
+        assert told == {"overtaken": [None, None], "sendsFace": True, "sent": 1}
