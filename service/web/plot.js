@@ -37,7 +37,7 @@ export class Plot {
   constructor({ width, height, spanMs, labelWidth, head = 0, foot = 0 }) {
     this.width = width;
     this.spanMs = spanMs;
-    this.left = 38;
+    this.left = 46;
     this.right = Math.max(this.left + 1, width - labelWidth - SAMPLE - 16);
     this.top = head + 8;
     this.axis = height - foot - AXIS;
@@ -233,6 +233,7 @@ export function paint(context, drawing) {
   context.rect(plot.left, 0, plot.right - plot.left, plot.axis);
   context.clip();
   for (const run of runs) for (const block of blocksOf(run)) paintBlock(context, drawing, block);
+  paintChanges(context, drawing);
   // Higher ones on top.
   for (const label of [...drawing.order].reverse()) paintLine(context, drawing, label);
   context.restore();
@@ -261,6 +262,19 @@ function paintAxes(context, { plot, endWord }) {
     const text = seconds ? `−${seconds} s` : endWord;
     if (!seconds || x - context.measureText(text).width / 2 >= 0) context.fillText(text, x + (seconds ? 0 : 1), middle);
   }
+  context.globalAlpha = 1;
+}
+
+/** An upright line where another face took over. @param {CanvasRenderingContext2D} context @param {Drawing} drawing */
+function paintChanges(context, { plot, runs, endMs }) {
+  context.globalAlpha = 0.5;
+  context.setLineDash([1, 2]);
+  runs.forEach(([first], i) => {
+    if (!i || runs[i - 1][0].faceId === first.faceId) return;
+    const x = Math.round(plot.x(first.atMs, endMs)) - 0.5;
+    stroke(context, [x, plot.top, x, plot.strip + STRIP]);
+  });
+  context.setLineDash([]);
   context.globalAlpha = 1;
 }
 

@@ -8,6 +8,8 @@ import { Plot, blocksOf, luminance, ordered, paint, runsOf } from "./plot.js";
 const SLACK_MS = 2_000;
 /** Eight faces at 60 frames/s for half a minute, and a little. */
 const MOST_READINGS = 16_384;
+/** It scrolls by whole pixels of the screen; where these are small, not by each. */
+const LEAST_STEP_MS = 30;
 const CALM_MS = 1_000;
 const NOTE = "The words name the look of a face, not what the person feels.";
 const SAVED = { width: 960, height: 440, scale: 2, head: 58, foot: 44 };
@@ -163,7 +165,7 @@ export class Timeline {
     context.fillText("Look of the face: how probable each one is", 16, 26);
     context.font = `12px ${font}`;
     context.fillText(`${from.toLocaleDateString()}, ${from.toLocaleTimeString()} to ${to.toLocaleTimeString()}`, 16, 45);
-    context.fillText("Strip: the most probable one; stripes and pale lines: not sure. Empty: no reading.", 16, height - 25);
+    context.fillText("Strip: the most probable one. Stripes and pale lines: not sure. Empty: no reading. Upright line: another face.", 16, height - 25);
     context.fillText(NOTE, 16, height - 9);
     // Under what is drawn, since words on stripes are cut out of them.
     context.globalCompositeOperation = "destination-over";
@@ -243,8 +245,8 @@ export class Timeline {
     const come = () => {
       this.#isAwaited = false;
       if (!this.#isVisible) return;
-      const stepMs = (this.#plot?.msPerPixel ?? 0) / devicePixelRatio;
-      if (this.#isStale || this.#endMs - this.#drawnMs >= stepMs) this.draw();
+      const stepMs = Math.max(LEAST_STEP_MS, (this.#plot?.msPerPixel ?? 0) / devicePixelRatio);
+      if (this.#isRunning ? this.#endMs - this.#drawnMs >= stepMs : this.#isStale) this.draw();
       if (this.#isRunning) this.#await();
     };
     if (this.#isRunning && this.#calm.matches) setTimeout(() => requestAnimationFrame(come), CALM_MS);
