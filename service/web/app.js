@@ -1,38 +1,83 @@
-/** The page: takes pictures from the source, sends as many as the server takes, shows what it answers. */
-
-import { SourceError, eachFrame, openCamera, openFile } from "./sources.js";
-import { Tally } from "./tally.js";
-import { JpegEncoder, connect } from "./timeconv.js";
-import { View } from "./view.js";
-
 /**
- * What a frame's answer needs of it; `takenMs` is a time of `performance.now()`.
- * @typedef {{width: number, height: number, takenMs: number}} SeenFrame
+ * The page: takes pictures from the source, sends as many as the server takes, and shows what it answers.
+ *
+ *     sources ─> sender ─> link ══ service        settings   what the user set
+ *                            │                    status     the one line that says how it is
+ *                            v                    tally      how fast, how old
+ *     stage <──────────── faces ─> reading, word, timeline, record
  */
 
-/** A box that got no successor for so long is not where the face is. */
-const BOX_MS = 1_000;
+import { element, saveAs, throttled, write } from "./elements.js";
+import { Faces, wordOf } from "./faces.js";
+import { Link } from "./link.js";
+import { ReadingView, NO_READING } from "./reading.js";
+import { Record } from "./record.js";
+import { RegionPicker } from "./region.js";
+import { Sender } from "./sender.js";
+import { SettingsForm, changesOf, keep, load, optionsOf, sendsFaceOnly } from "./settings.js";
+import { describe, listen } from "./shortcuts.js";
+import { SourceError, available, cameras, eachFrame, openCamera, openFile, openScreen } from "./sources.js";
+import { Stage, inPicture } from "./stage.js";
+import { OUTCOMES, statusOf } from "./status.js";
+import { Steady } from "./steady.js";
+import { Tally } from "./tally.js";
+import { Timeline } from "./timeline.js";
+import { WordMode } from "./word.js";
 
-/** Outcomes in words, in the order they are told. @type {Record<string, string>} */
-const OUTCOMES = {
-  prediction: "answered",
-  window_filling: "filling the window",
-  no_face: "no face",
-  skipped: "skipped",
-  superseded: "replaced by a newer one",
-  expired: "too old",
-  rate_limited: "over the rate limit",
-  bad_image: "not readable",
-  overloaded: "server overloaded",
-  failed: "failed",
-  abandoned: "abandoned",
+/** @typedef {import("./sources.js").Kind} Kind */
+/** @typedef {import("./sender.js").SeenFrame} SeenFrame */
+
+/** What is known of a picture older than this is not shown as if it were of now. */
+const STALE_MS = 1_000;
+/** A live source from which nothing new has come for so long stands still. */
+const STANDING_MS = 2_000;
+const TICK_MS = 200;
+const FIGURES_MS = 400;
+const DESCRIBED_MS = 5_000;
+/** What is told to screen readers has stayed so for a while. */
+const ANNOUNCED = { settleMs: 800, dwellMs: 2_500 };
+
+const elements = {
+  controls: element("controls", HTMLFormElement),
+  toggle: element("toggle", HTMLButtonElement),
+  choose: element("choose", HTMLButtonElement),
+  file: element("file", HTMLInputElement),
+  camera: element("camera", HTMLSelectElement),
+  cameraField: element("camera-field", HTMLElement),
+  sourceNote: element("source-note", HTMLElement),
+  placeholder: element("placeholder", HTMLElement),
+  status: element("status", HTMLElement),
+  entry: element("entry", HTMLFormElement),
+  key: element("key", HTMLInputElement),
+  fresh: element("fresh", HTMLElement),
+  readOf: element("read-of", HTMLElement),
+  counts: element("counts", HTMLElement),
+  service: element("service", HTMLElement),
+  settingsNote: element("settings-note", HTMLElement),
+  timeline: element("timeline", HTMLCanvasElement),
+  rows: element("rows", HTMLElement),
+  saveCsv: element("save-csv", HTMLButtonElement),
+  savePng: element("save-png", HTMLButtonElement),
+  clear: element("clear", HTMLButtonElement),
+  help: element("help", HTMLDetailsElement),
+  announcer: element("announcer", HTMLElement),
 };
 
-const view = new View();
+const stage = new Stage(pick);
+const reading = new ReadingView(pick);
+const region = new RegionPicker((event) => stage.place(event), onRegion);
+const word = new WordMode();
+const faces = new Faces();
 const tally = new Tally();
-const encoder = new JpegEncoder();
+const sender = new Sender();
+const record = new Record();
+const timeline = new Timeline(elements.timeline);
+const link = new Link(document.baseURI, { state: onLink, started: onStarted, updated: onUpdated, outcome: onOutcome, lost: onLost, counted: changed });
+const form = new SettingsForm(element("settings", HTMLFormElement), onSettings);
 
-/** @type {"camera" | "file"} */
+let settings = load();
+let ownModel = "";
+/** @type {Kind} */
 let kind = "camera";
 /** @type {File | null} */
 let file = null;
@@ -40,236 +85,244 @@ let file = null;
 let source = null;
 /** Which opening of a source is the newest: the answer of an older one comes too late. */
 let opening = 0;
-let encoding = false;
-/** The stream that frames go to, while there is a source. @type {import("./timeconv.js").Stream | null} */
-let stream = null;
-/**
- * Those that are not at their end: one that is left still gets its last answers.
- * @type {Set<import("./timeconv.js").Stream>}
- */
-const streams = new Set();
-/** Lives in this page alone: neither in its address nor in any storage. */
-let key = "";
-/**
- * How it is with the server. `away`, `busy`: another try comes. `locked`: a key is needed. `refused`: another try would
- * not help. `paused`: the tab is hidden.
- * @typedef {"closed" | "connecting" | "open" | "away" | "busy" | "paused" | "locked" | "refused"} LinkName
- */
-/** @type {LinkName} */
-let link = "closed";
+let asking = false;
+let problem = "";
+/** When the source last showed a new picture. */
+let pictureMs = 0;
+/** When the picture was taken that was last answered with something about faces. */
+let answeredTakenMs = -Infinity;
+/** @type {import("./status.js").Seen | null} */
+let seen = null;
 /** @type {any} */
 let lastPrediction = null;
-/** @type {any} */
-let lastTotals = null;
 /** @type {{condition: (snapshot: any) => boolean, resolve: (snapshot: any) => void}[]} */
 let waiting = [];
-/** @type {number | undefined} */
-let boxTimer;
+const frameStatus = new Steady({ settleMs: 300 });
+const announced = new Steady(ANNOUNCED);
 
 // Source
 
 /** Whether pictures come. */
 function isActive() {
-  return source?.kind === "camera" || (source?.kind === "file" && !view.video.paused && !view.video.ended);
+  return source !== null && (source.kind !== "file" || (!stage.video.paused && !stage.video.ended));
+}
+
+function toggle() {
+  if (isActive() || asking) stop();
+  else start();
 }
 
 async function start() {
   if (kind === "file" && source) return play();
-  if (kind === "file" && !file) return view.file.click();
+  if (kind === "file" && !file) return elements.file.click();
   await openSource();
 }
 
 function stop() {
-  if (source?.kind === "file") view.video.pause();
-  else closeSource("Stopped.");
+  if (source?.kind === "file") stage.video.pause();
+  else closeSource();
 }
 
 async function openSource() {
-  closeSource(kind === "camera" ? "Waiting for the camera. Allow it if the browser asks." : "Opening the file.");
+  closeSource();
   const mine = opening;
+  asking = true;
+  tell();
   try {
-    const opened = await (kind === "camera" ? openCamera(view.video, onSourceProblem) : openFile(view.video, chosen()));
+    const opened = await openOf(kind);
     if (mine !== opening) return opened.release();
     source = opened;
   } catch (error) {
     if (mine === opening) onSourceProblem(error);
     return;
+  } finally {
+    if (mine === opening) asking = false;
   }
-  view.showVideo(true, source.kind === "camera");
+  pictureMs = performance.now();
+  stage.showVideo(true, source.mirrored);
+  region.offer(source.kind !== "camera");
+  if (source.kind === "screen") region.edit(true);
+  if (source.kind === "camera") listCameras(source.device);
   if (source.kind === "file") await play();
   follow();
 }
 
-/** @returns {File} */
-function chosen() {
+/**
+ * @param {Kind} wanted
+ * @returns {Promise<import("./sources.js").Source>}
+ */
+function openOf(wanted) {
+  if (wanted === "screen") return openScreen(stage.video, onSourceProblem);
+  if (wanted === "camera") {
+    return openCamera(stage.video, { device: elements.camera.value, widthPx: Math.max(settings.longest, 640) }, onSourceProblem);
+  }
   if (!file) throw new SourceError("No file is chosen.");
-  return file;
+  return openFile(stage.video, file);
 }
 
 async function play() {
   try {
-    await view.video.play();
+    await stage.video.play();
   } catch {
     // The browser wants a press on its own play button first; the button is there.
-    view.setStatus("Press play in the picture.");
   }
 }
 
-/** @param {string} status */
-function closeSource(status) {
+function closeSource() {
   opening += 1;
+  asking = false;
+  problem = "";
   source?.release();
   source = null;
-  view.showVideo(false, false);
+  stage.showVideo(false, false);
+  region.offer(false);
   follow();
-  view.setStatus(status);
 }
 
 /** @param {unknown} error */
 function onSourceProblem(error) {
-  closeSource("");
-  view.setStatus(error instanceof SourceError ? error.message : `The source failed: ${error}`, { problem: true });
+  closeSource();
+  problem = error instanceof SourceError ? error.message : `The source failed: ${error}`;
+  tell();
 }
 
-/** @param {"camera" | "file"} chosenKind */
-function choose(chosenKind) {
-  if (kind === chosenKind) return;
-  kind = chosenKind;
-  closeSource(kind === "camera" ? "Press Start for the camera." : "Choose a file, or drop one on the picture.");
+/** @param {Kind} chosen */
+function choose(chosen) {
+  if (kind === chosen) return;
+  kind = chosen;
+  closeSource();
 }
 
-/** @param {File | undefined} chosenFile */
-function chooseFile(chosenFile) {
-  if (!chosenFile) return;
+/** @param {File | undefined} chosen */
+function chooseFile(chosen) {
+  if (!chosen) return;
   kind = "file";
-  file = chosenFile;
+  file = chosen;
   openSource();
+}
+
+/** @param {string} inUse the camera that there is */
+async function listCameras(inUse) {
+  const found = await cameras();
+  elements.camera.replaceChildren(...found.map(({ value, name }) => new Option(name, value)));
+  elements.camera.value = inUse;
+  showSource();
 }
 
 /** Bring stream and page in step with the source. */
 function follow() {
   const active = isActive();
-  view.setSource(kind, kind === "file" && file ? file.name : null, active);
-  if (active) {
-    open();
-    return;
+  if (active) link.open(optionsOf(settings));
+  else {
+    link.leave();
+    forget();
   }
-  leave();
-  clearReading("–");
-  if (source) view.setStatus(view.video.ended ? "The video is at its end." : "Paused.");
+  useStream();
+  if (active) timeline.start();
+  else timeline.stop();
+  tell();
+}
+
+function useStream() {
+  sender.use(link.stream, { ...settings, faceOnly: sendsFaceOnly(settings) });
+}
+
+function onRegion() {
+  stage.showPart(region.region);
+  forget();
 }
 
 // Frames out
 
 /** @param {import("./sources.js").ShownFrame} shown */
-async function onFrame(shown) {
-  const to = stream;
-  if (!to?.free || encoding || !source || !isActive()) return;
-  const capturedUs = source.stampMs(shown) * 1000;
-  encoding = true;
-  try {
-    const picture = await encoder.encode(view.video);
-    if (!picture) return;
-    const { jpeg, width, height } = picture;
-    if (to.trySend(jpeg, { capturedUs, data: { width, height, takenMs: shown.takenMs } })) tally.sent += 1;
-  } finally {
-    encoding = false;
-  }
+async function onPicture(shown) {
+  if (!source || !isActive()) return;
+  pictureMs = performance.now();
+  word.draw(stage.video, source.mirrored);
+  const capturedUs = source.stampMs(shown) * 1_000;
+  const offered = await sender.offer(stage.video, { takenMs: shown.takenMs, capturedUs, region: region.region });
+  if (!offered) return;
+  if (offered.sent) tally.send(offered.bytes);
+  else tally.drop();
   changed();
 }
 
-// The stream
+// The server
 
-/** Have a stream. */
-function open() {
-  if (stream) return;
-  const mine = connect(document.baseURI, { key: () => key });
-  stream = mine;
-  streams.add(mine);
-  mine.on("state", (event) => stream === mine && onState(event));
-  mine.on("started", ({ message }) => onStarted(message));
-  mine.on("prediction", onOutcome);
-  mine.on("frame", onOutcome);
-  mine.on("lost", () => (tally.lost += 1));
-  mine.on("ended", ({ totals }) => {
-    lastTotals = totals;
-    changed();
-  });
-  mine.on("closed", ({ error }) => {
-    streams.delete(mine);
-    if (stream === mine && error) giveUp(error);
-    changed();
-  });
-}
-
-/** Have none; frames on their way are still answered and counted. */
-function leave() {
-  const left = stream;
-  stream = null;
-  left?.close();
-  setLink("closed");
-}
-
-/** @param {import("./timeconv.js").TimeConvError} error */
-function giveUp(error) {
-  stream = null;
-  if (error.code !== "unauthorized") {
-    view.setStatus(`The server refused: ${error.message}`, { problem: true });
-    return setLink("refused");
-  }
-  view.setStatus(key ? "The server does not know this key." : "The server asks for an API key.", { problem: true });
-  setLink("locked");
-}
-
-// Answers in
-
-/** @param {import("./timeconv.js").StateEvent} event */
-function onState({ state, error, retryInMs }) {
-  const inSeconds = `${Math.max(1, Math.round((retryInMs ?? 0) / 1000))} s`;
-  switch (state) {
-    case "connecting":
-      if (link !== "away" && link !== "busy") view.setStatus("Connecting to the server.");
-      return setLink("connecting");
-    case "open":
-      view.setStatus("Connected. Waiting for the first picture.");
-      return setLink("open");
-    case "waiting":
-    case "offline": {
-      // No error: the server goes away in order.
-      const isAway = !error || error.code === "unreachable" || error.code === "connection_lost";
-      const what = isAway ? "The server is away" : error.message;
-      view.setStatus(`${what}. Trying again in ${inSeconds}.`, { problem: true });
-      return setLink(isAway ? "away" : "busy");
-    }
-    case "paused":
-      view.setStatus("Paused.");
-      return setLink("paused");
-  }
-}
-
-/** @param {LinkName} name */
-function setLink(name) {
-  link = name;
-  view.askForKey(name === "locked");
+function onLink() {
+  const { name } = link.state;
+  const asked = name === "locked";
+  if (asked && elements.entry.hidden) queueMicrotask(() => elements.key.focus());
+  elements.entry.hidden = !asked;
+  if (asked) word.close();
   // A result that is not of now must not be taken for one.
-  if (name !== "open") clearReading("–");
-  changed();
+  if (name !== "open") forget();
+  useStream();
+  tell();
 }
 
 /** @param {import("./timeconv.js").SessionStarted} message */
 function onStarted(message) {
   tally.sessions += 1;
   if (message.resumed) tally.resumed += 1;
-  view.setLabels(message.labels);
+  setLabels(message.labels);
+  record.setSession(message);
   showService(message);
+  if (!ownModel) listModels();
   changed();
 }
 
-/** @param {import("./timeconv.js").PredictionEvent | import("./timeconv.js").FrameEvent} event */
-function onOutcome({ outcome, message, frame, late }) {
+/** @param {import("./timeconv.js").SessionUpdated} message */
+function onUpdated(message) {
+  if (message.labels) setLabels(message.labels);
+  const session = link.stream?.session;
+  if (session) showService({ ...session, ...versionOf(message.options.model) });
+  changed();
+}
+
+/** @param {string} spec name@version */
+function versionOf(spec) {
+  const [model, version] = spec.split("@");
+  return { model, version };
+}
+
+/** @param {string[]} labels */
+function setLabels(labels) {
+  reading.setLabels(labels);
+  timeline.setLabels(labels);
+}
+
+/** @param {{model: string, version: string, crop: {detector: string}}} [session] once there is one */
+async function showService(session) {
+  const about = await link.readiness();
+  if (!about?.device) return;
+  const model = session ? `${session.model}@${session.version}` : about.model;
+  write(elements.service, `Model ${model} · device ${about.device} · detector ${session?.crop.detector ?? about.detector}`);
+}
+
+async function listModels() {
+  const found = await link.models();
+  if (!found) return;
+  ownModel = found.default.split("@")[0];
+  form.offerModels(found.models, settings.model);
+}
+
+// Answers in
+
+/**
+ * @param {import("./timeconv.js").PredictionEvent | import("./timeconv.js").FrameEvent} event
+ * @param {boolean} isNow
+ */
+function onOutcome({ outcome, message, frame }, isNow) {
   tally.settle(outcome, message, frame);
-  // The last answers of a session that is being closed count, but they are not of what is seen now.
-  if (stream && !late) show(outcome, message, frame.data);
+  record.add(outcome, message, frame);
+  if (isNow && frame.data.region === region.region) show(outcome, message, frame.data);
+  changed();
+}
+
+/** @param {import("./timeconv.js").LostEvent} event */
+function onLost({ frame }) {
+  record.add("unanswered", null, frame);
   changed();
 }
 
@@ -281,74 +334,237 @@ function onOutcome({ outcome, message, frame, late }) {
 function show(outcome, message, frame) {
   switch (outcome) {
     case "prediction":
-      lastPrediction = message;
-      return showPrediction(message.faces[0], frame);
+      return showFaces(message, frame);
     case "window_filling":
-      showBox(message.detail.box, frame);
-      view.setReading("…", true);
-      return view.setStatus(`A face. ${framesMore(message.detail.frames_needed)} for a reading.`);
+      seen = { outcome, needed: message.detail.frames_needed, old: false };
+      return showNone("…", frame, message.detail.box);
     case "no_face":
-      clearReading("no face");
-      return view.setStatus("No face in the picture. Come closer, turn to the camera, or make more light.");
-    case "bad_image":
-    case "failed":
-    case "overloaded":
-    case "rate_limited":
-      return view.setStatus(`The server did not read a frame: ${OUTCOMES[outcome]}.`);
+      seen = { outcome, old: false };
+      return showNone("no face", frame);
+    case "superseded":
+      return;
+    default:
+      seen = { outcome, old: false };
+      tell();
   }
 }
 
 /**
- * @param {any} face
+ * @param {import("./timeconv.js").Prediction} message
  * @param {SeenFrame} frame
  */
-function showPrediction(face, frame) {
-  showBox(face.box, frame);
-  view.setBars(face.smoothed);
-  view.setReading(face.uncertain ? "not sure" : face.emotion, face.uncertain, face.smoothed);
-  view.setStatus("Reading the face.");
+function showFaces(message, frame) {
+  lastPrediction = message;
+  answeredTakenMs = frame.takenMs;
+  faces.see(message.faces, performance.now());
+  for (const face of message.faces) {
+    if (face.state === "ready") timeline.add({ atMs: frame.takenMs, faceId: face.id, ...face });
+  }
+  const { read } = faces;
+  seen = { outcome: "prediction", face: read, away: faces.away ? faces.picked : null, gone: faces.gone, old: false };
+  if (read?.state !== "ready") timeline.breakAt(frame.takenMs);
+  showFace(read);
+  word.calm.see(read ? wordOf(read) : "–", frame.takenMs);
+  const areas = message.faces.map((face) => ({ id: face.id, area: inPicture(face.box, frame), words: `${face.id} · ${wordOf(face)}`, read: face === read, ready: face.state === "ready" }));
+  stage.mark(areas);
+  showWhose();
+  tell();
+}
+
+/** @param {import("./timeconv.js").FaceResult | null} face */
+function showFace(face) {
+  if (face?.state !== "ready") return reading.show({ ...NO_READING, word: face ? "…" : "–" });
+  const raw = settings.raw ? face.probabilities : null;
+  reading.show({ word: wordOf(face), sure: !face.uncertain, scores: face.smoothed, raw });
 }
 
 /**
- * @param {number[] | undefined} box
+ * A picture without a reading.
+ * @param {string} said
  * @param {SeenFrame} frame
+ * @param {number[]} [box] of a face whose window fills
  */
-function showBox(box, { width, height }) {
-  clearTimeout(boxTimer);
-  view.setBox(box ? { box, width, height, mirrored: source?.kind === "camera" } : null);
-  boxTimer = setTimeout(() => view.setBox(null), BOX_MS);
+function showNone(said, frame, box) {
+  answeredTakenMs = frame.takenMs;
+  faces.see([], performance.now());
+  timeline.breakAt(frame.takenMs);
+  reading.show({ ...NO_READING, word: said });
+  word.calm.see(said, frame.takenMs);
+  stage.mark(box ? [{ id: null, area: inPicture(box, frame), words: "", read: true, ready: false }] : []);
+  showWhose();
+  tell();
 }
 
-/** @param {string} word */
-function clearReading(word) {
-  clearTimeout(boxTimer);
-  view.setBox(null);
-  view.setBars(null);
-  view.setReading(word, true);
+/** Nothing is known of now. */
+function forget() {
+  seen = null;
+  answeredTakenMs = -Infinity;
+  frameStatus.set("", performance.now());
+  clear();
 }
 
-/** @param {number} count */
-function framesMore(count) {
-  return count === 1 ? "1 more frame is needed" : `${count} more frames are needed`;
+function clear() {
+  faces.see([], performance.now());
+  timeline.breakAt(performance.now());
+  stage.mark([]);
+  reading.show(NO_READING);
+  word.calm.forget();
+  showWhose();
 }
 
-// Server
+/** @param {number | null} id null: the largest */
+function pick(id) {
+  faces.pick(id, performance.now());
+  timeline.follow(id);
+  showFace(faces.read);
+  showWhose();
+  changed();
+}
 
-/** @returns {Promise<any>} what `/readyz` says; null when nobody answers */
-async function readiness() {
+function showWhose() {
+  reading.listFaces(faces);
+  if (faces.gone !== null && faces.picked === null) timeline.follow(null);
+  const several = faces.all.length > 1 || faces.picked !== null;
+  write(elements.readOf, several ? `of face ${faces.picked ?? faces.read?.id ?? "–"}${faces.picked === null ? ", the largest" : ""}` : "");
+}
+
+// How it is
+
+/** @returns {import("./status.js").SourceState} */
+function sourceState() {
+  const hasFile = file !== null;
+  if (!source) return { kind, state: asking ? "asking" : "none", problem, hasFile };
+  if (isActive()) return { kind, state: performance.now() - pictureMs > STANDING_MS ? "standing" : "playing", problem, hasFile };
+  return { kind, state: stage.video.ended ? "ended" : "paused", problem, hasFile };
+}
+
+/** Say it. */
+function tell() {
+  const now = performance.now();
+  const state = sourceState();
+  const isOfFrames = link.state.name === "open" && state.state === "playing";
+  const { text, problem: isProblem } = statusOf(state, link.state, link.hasKey, seen);
+  // What differs from frame to frame is said once it has stayed so; else it could not be read.
+  const shown = isOfFrames && frameStatus.shown ? frameStatus.see(text, now) : text;
+  if (!isOfFrames || !frameStatus.shown) frameStatus.set(isOfFrames ? text : "", now);
+  write(elements.status, shown);
+  if (shown === text) elements.status.classList.toggle("problem", isProblem);
+  write(elements.placeholder, text);
+  word.update(isProblem || state.state !== "playing" ? text : "", now);
+  announce(isProblem ? text : "");
+  showSource();
+  changed();
+}
+
+/** @param {string} urgent a problem, which is told at once */
+function announce(urgent) {
+  if (urgent) {
+    announced.set(urgent, performance.now());
+    return write(elements.announcer, urgent);
+  }
+  // In "one word" the word itself is told.
+  if (word.isOpen || !seen) return;
+  const said = seen.outcome === "no_face" ? "no face" : faces.read && wordOf(faces.read);
+  if (said && said !== "…") write(elements.announcer, announced.see(said, performance.now()));
+}
+
+function showSource() {
+  for (const radio of elements.controls.querySelectorAll("input[type=radio]")) {
+    if (radio instanceof HTMLInputElement) radio.checked = radio.value === kind;
+  }
+  elements.choose.hidden = kind !== "file";
+  write(elements.choose, file ? file.name : "Choose file…");
+  elements.cameraField.hidden = kind !== "camera" || elements.camera.options.length < 2;
+  write(elements.toggle, isActive() || asking ? "Stop" : "Start");
+}
+
+/** What grows old while nothing comes. */
+function tick() {
+  const now = performance.now();
+  const isOld = now - answeredTakenMs > STALE_MS;
+  if (seen && isOld && !seen.old && answeredTakenMs > -Infinity) {
+    seen.old = true;
+    clear();
+  }
+  showFreshness(now, isOld);
+  tell();
+}
+
+/**
+ * @param {number} now
+ * @param {boolean} isOld
+ */
+function showFreshness(now, isOld) {
+  const { fresh } = elements;
+  fresh.hidden = !isActive();
+  if (fresh.hidden) return;
+  const ageMs = tally.figures(now).ageMs;
+  fresh.dataset.state = isOld ? "old" : "live";
+  const since = now - answeredTakenMs;
+  if (!isOld) write(fresh, ageMs === null ? "Live" : `Live · ${Math.round(ageMs)} ms old`);
+  else write(fresh, Number.isFinite(since) ? `Nothing for ${(since / 1_000).toFixed(0)} s` : "No answer yet");
+}
+
+// Figures
+
+const showFigures = throttled(FIGURES_MS, () => {
+  const { serverMs, roundTripMs, ageMs, perSecond, dropped, bytesPerSecond } = tally.figures();
+  write(element("server", HTMLElement), milliseconds(serverMs));
+  write(element("round-trip", HTMLElement), milliseconds(roundTripMs));
+  write(element("age", HTMLElement), milliseconds(ageMs));
+  write(element("rate", HTMLElement), perSecond === null ? "–" : perSecond.toFixed(1));
+  write(element("dropped", HTMLElement), dropped === null ? "–" : `${Math.round(dropped * 100)} %`);
+  write(element("bytes", HTMLElement), bytesPerSecond === null ? "–" : `${Math.round(bytesPerSecond / 1_000)} kB`);
+  write(elements.counts, countsInWords());
+  const saved = `${record.rows} ${record.rows === 1 ? "row" : "rows"} to save`;
+  write(elements.rows, record.dropped ? `${saved}; ${record.dropped} older ones dropped` : saved);
+  elements.saveCsv.disabled = elements.clear.disabled = record.rows === 0;
+});
+
+/** @param {number | null} value */
+function milliseconds(value) {
+  if (value === null) return "–";
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+}
+
+/** @returns {string} */
+function countsInWords() {
+  const { sent, lost, inFlight, outcomes } = link.counts;
+  const told = Object.entries(OUTCOMES).filter(([outcome]) => outcomes[outcome]);
+  const parts = told.map(([outcome, words]) => `${outcomes[outcome]} ${words}`);
+  if (lost) parts.push(`${lost} lost with the connection`);
+  if (inFlight) parts.push(`${inFlight} on the way`);
+  return sent ? `${sent} sent: ${parts.join(", ")}.` : "None yet.";
+}
+
+// Settings
+
+/** @param {import("./settings.js").Settings} wanted */
+async function onSettings(wanted) {
+  const before = settings;
+  apply(wanted);
+  keep(wanted);
+  if (wanted.longest !== before.longest) write(elements.settingsNote, "Picture size: from the next frame on.");
+  const changes = changesOf(before, wanted, ownModel);
+  if (!link.stream || !Object.keys(changes).length) return;
   try {
-    return await (await fetch("readyz", { cache: "no-store" })).json();
-  } catch {
-    return null;
+    await link.stream.update(changes);
+    write(elements.settingsNote, "");
+  } catch (error) {
+    // It was refused whole, so the service goes on as before, and so does the page.
+    apply(before);
+    keep(before);
+    write(elements.settingsNote, `The server refused that: ${error instanceof Error ? error.message : error}`);
   }
 }
 
-/** @param {any} [started] the session, once there is one */
-async function showService(started) {
-  const about = await readiness();
-  if (!about?.device) return;
-  const model = started ? `${started.model}@${started.version}` : about.model;
-  view.setService(`Model ${model} · device ${about.device} · detector ${started?.crop.detector ?? about.detector}`);
+/** @param {import("./settings.js").Settings} now */
+function apply(now) {
+  settings = now;
+  form.show(now);
+  reading.showRaw(now.raw);
+  useStream();
+  changed();
 }
 
 // Counts, for the page and for whoever tests it
@@ -356,34 +572,24 @@ async function showService(started) {
 /** Sent = sum of outcomes + in flight + lost. */
 function snapshot() {
   return {
-    link,
+    link: link.state.name,
     source: source?.kind ?? null,
     sessions: tally.sessions,
     resumed: tally.resumed,
-    sent: tally.sent,
-    inFlight: inFlight(),
-    lost: tally.lost,
-    outcomes: { ...tally.outcomes },
+    ...link.counts,
     prediction: lastPrediction,
-    totals: lastTotals,
+    totals: link.totals,
+    options: link.stream?.session?.options ?? null,
+    faces: faces.all.map(({ id, state }) => ({ id, state })),
+    read: faces.read?.id ?? null,
+    picked: faces.picked,
+    faceOnly: { ...sender.faceCounts, now: sender.sendsFace },
+    rows: record.rows,
   };
 }
 
-function inFlight() {
-  return [...streams].reduce((sum, { inFlight }) => sum + inFlight, 0);
-}
-
-/** @returns {string} */
-function countsInWords() {
-  const told = Object.entries(OUTCOMES).filter(([outcome]) => tally.outcomes[outcome]);
-  const parts = told.map(([outcome, words]) => `${tally.outcomes[outcome]} ${words}`);
-  if (tally.lost) parts.push(`${tally.lost} lost with the connection`);
-  if (inFlight()) parts.push(`${inFlight()} on the way`);
-  return tally.sent ? `${tally.sent} sent: ${parts.join(", ")}.` : "None yet.";
-}
-
 function changed() {
-  view.setFigures(() => ({ figures: tally.figures(), counts: countsInWords() }));
+  showFigures();
   if (!waiting.length) return;
   const now = snapshot();
   waiting = waiting.filter(({ condition, resolve }) => !condition(now) || resolve(now));
@@ -391,45 +597,96 @@ function changed() {
 
 // Wiring
 
-view.controls.addEventListener("submit", (event) => {
+elements.controls.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (isActive()) stop();
-  else start();
+  toggle();
 });
-view.entry.addEventListener("submit", (event) => {
+elements.entry.addEventListener("submit", (event) => {
   event.preventDefault();
-  key = view.takeKey();
+  link.setKey(elements.key.value);
+  elements.key.value = "";
   follow();
 });
-view.controls.addEventListener("change", ({ target }) => {
-  if (target instanceof HTMLInputElement && target.type === "radio") choose(target.value === "file" ? "file" : "camera");
+elements.controls.addEventListener("change", ({ target }) => {
+  if (target === elements.camera) openSource();
+  else if (target instanceof HTMLInputElement && target.type === "radio") choose(/** @type {Kind} */ (target.value));
 });
-view.choose.addEventListener("click", () => view.file.click());
-view.file.addEventListener("change", () => {
-  chooseFile(view.file.files?.[0]);
+elements.choose.addEventListener("click", () => elements.file.click());
+elements.file.addEventListener("change", () => {
+  chooseFile(elements.file.files?.[0]);
   // The same file, chosen again, is a change too.
-  view.file.value = "";
+  elements.file.value = "";
 });
-for (const event of ["play", "pause", "ended"]) view.video.addEventListener(event, follow);
-view.video.addEventListener("resize", () => view.fitStage());
+for (const event of ["play", "pause", "ended"]) stage.video.addEventListener(event, () => source && follow());
 
 addEventListener("dragover", (event) => {
   event.preventDefault();
-  view.stage.classList.add("dropping");
+  stage.root.classList.add("dropping");
 });
 addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) view.stage.classList.remove("dropping");
+  if (!event.relatedTarget) stage.root.classList.remove("dropping");
 });
 addEventListener("drop", (event) => {
   event.preventDefault();
-  view.stage.classList.remove("dropping");
+  stage.root.classList.remove("dropping");
   chooseFile(event.dataTransfer?.files[0]);
 });
 
-eachFrame(view.video, (shown) => onFrame(shown).catch(onSourceProblem));
+elements.saveCsv.addEventListener("click", () => saveAs(record.toCsv(), `timeconv-${timeOfDay()}.csv`));
+elements.savePng.addEventListener("click", async () => saveAs(await timeline.toPng(), `timeconv-${timeOfDay()}.png`));
+elements.clear.addEventListener("click", () => {
+  record.clear();
+  timeline.clear();
+  changed();
+});
+
+/** As it may stand in a file's name. */
+function timeOfDay() {
+  return new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+}
+
+function openWord() {
+  word.open();
+  if (!isActive() && !asking && kind !== "file") start();
+}
+
+element("word-open", HTMLButtonElement).addEventListener("click", openWord);
+listen(
+  {
+    toggle,
+    word: () => (word.isOpen ? word.close() : openWord()),
+    next: () => pick(faces.next()),
+    largest: () => pick(null),
+    part: () => region.offered && !word.isOpen && region.edit(!region.editing),
+    help: () => {
+      word.close();
+      elements.help.open = true;
+      elements.help.querySelector("summary")?.focus();
+    },
+  },
+  () => settings.shortcuts,
+);
+describe(element("keys", HTMLElement));
+
+function offerSources() {
+  const has = available();
+  for (const radio of elements.controls.querySelectorAll("input[type=radio]")) {
+    if (radio instanceof HTMLInputElement && radio.parentElement) radio.parentElement.hidden = !has[/** @type {Kind} */ (radio.value)];
+  }
+  if (has.camera) return;
+  kind = "file";
+  write(elements.sourceNote, "Browsers give camera and screen only to pages from https or localhost. A video file works here.");
+}
+
+offerSources();
+apply(settings);
+eachFrame(stage.video, (shown) => onPicture(shown).catch(onSourceProblem));
 showService();
-// Figures of the last two seconds grow old also when nothing comes.
-setInterval(changed, 1_000);
+// Where keys are asked for this is refused before there is one: it is asked when it is wanted.
+element("settings-panel", HTMLDetailsElement).addEventListener("toggle", () => ownModel || listModels());
+setInterval(tick, TICK_MS);
+setInterval(() => elements.timeline.setAttribute("aria-label", timeline.description() || "Timeline: nothing yet"), DESCRIBED_MS);
+tell();
 
 Object.defineProperty(window, "timeconv", {
   value: Object.freeze({
