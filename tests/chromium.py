@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 import threading
+from base64 import b64decode
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import pytest
@@ -134,6 +135,47 @@ class Page:
                 look();
             }})"""
         )
+
+    def emulate(
+        self,
+        *,
+        width: int = 1280,
+        height: int = 800,
+        scale: float = 1,
+        touch: bool = False,
+        colour_scheme: Literal["light", "dark"] = "light",
+        reduced_motion: bool = False,
+        forced_colours: bool = False,
+    ) -> None:
+        """Show the tab as a screen of that size (CSS pixels, ``scale`` dots each) and these wishes would."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": touch}
+        wishes = {
+            "prefers-color-scheme": colour_scheme,
+            "prefers-reduced-motion": "reduce" if reduced_motion else "no-preference",
+            "forced-colors": "active" if forced_colours else "none",
+        }
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def screenshot(self, whole: bool = False) -> bytes:
+        """What is seen, or the ``whole`` page, as PNG."""
+        clip = {}
+        if whole:
+            size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            clip = {"clip": {**size, "scale": 1}, "captureBeyondViewport": True}
+        return b64decode(self.call("Page.captureScreenshot", **clip)["data"])
+
+    def type_key(self, key: str, code: int, *, shift: bool = False) -> None:
+        """Press a key and let it go; ``code`` is its Windows virtual key code."""
+        for kind in ("keyDown", "keyUp"):
+            about = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
+            self.call("Input.dispatchKeyEvent", type=kind, **about)
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of a command to this tab."""
+        return self.browser.call(method, self.session, **params)
 
     def complaints(self) -> list[str]:
         """Errors and warnings on the console, violations of the policy included."""
