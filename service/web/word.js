@@ -47,7 +47,7 @@ export class WordMode {
     this.#from = document.activeElement;
     this.#root.hidden = false;
     this.#page.inert = true;
-    document.body.classList.add("one-word");
+    document.documentElement.classList.add("one-word");
     this.#leave.focus();
     this.#stayAwake();
     this.update("");
@@ -57,7 +57,7 @@ export class WordMode {
     if (!this.isOpen) return;
     this.#root.hidden = true;
     this.#page.inert = false;
-    document.body.classList.remove("one-word");
+    document.documentElement.classList.remove("one-word");
     if (document.fullscreenElement) document.exitFullscreen().catch(() => {});
     if (this.#from instanceof HTMLElement) this.#from.focus();
     this.#stayAwake();
