@@ -167,11 +167,11 @@ class Page:
             clip = {"clip": {**size, "scale": 1}, "captureBeyondViewport": True}
         return b64decode(self.call("Page.captureScreenshot", **clip)["data"])
 
-    def type_key(self, key: str, code: int, *, shift: bool = False) -> None:
-        """Press a key and let it go; ``code`` is its Windows virtual key code."""
-        for kind in ("keyDown", "keyUp"):
-            about = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
-            self.call("Input.dispatchKeyEvent", type=kind, **about)
+    def type_key(self, key: Literal["Tab", "Enter", "Escape"]) -> None:
+        """Press a key and let it go."""
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": {"Tab": 9, "Enter": 13, "Escape": 27}[key]}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": "\r"} if key == "Enter" else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """The result of a command to this tab."""

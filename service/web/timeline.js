@@ -1,5 +1,6 @@
 /** The looks of a face over the last seconds, as lines that scroll. */
 
+import { COLOURS } from "./palette.js";
 import { Plot, blocksOf, luminance, ordered, paint, runsOf } from "./plot.js";
 
 /** @typedef {import("./plot.js").Reading} Reading */
@@ -22,10 +23,9 @@ export class Timeline {
   #canvas;
   #spanMs;
   #now;
-  /** @type {string[]} */
-  #labels = [];
-  /** Of the labels at the lines' ends. @type {string[]} */
-  #order = [];
+  #labels = Object.keys(COLOURS);
+  /** Of the labels at the lines' ends. */
+  #order = [...this.#labels];
   /** In order of time. @type {Reading[]} */
   #readings = [];
   /** @type {number | null} */
