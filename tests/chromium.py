@@ -159,7 +159,7 @@ class Page:
         self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
         self.call("Emulation.setEmulatedMedia", features=features)
 
-    def screenshot(self, whole: bool = False) -> bytes:
+    def screenshot(self, *, whole: bool = False) -> bytes:
         """What is seen, or the ``whole`` page, as PNG."""
         clip = {}
         if whole:

@@ -244,7 +244,6 @@ export class Timeline {
     this.#isAwaited = true;
     const come = () => {
       this.#isAwaited = false;
-      if (!this.#isVisible) return;
       const stepMs = Math.max(LEAST_STEP_MS, (this.#plot?.msPerPixel ?? 0) / devicePixelRatio);
       if (this.#isRunning ? this.#endMs - this.#drawnMs >= stepMs : this.#isStale) this.draw();
       if (this.#isRunning) this.#await();

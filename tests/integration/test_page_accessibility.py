@@ -1,6 +1,5 @@
 """The page for people with a keyboard, a screen reader, large letters, other colours or less motion."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -91,7 +90,7 @@ def refuse_the_camera(page: Page) -> None:
 
 
 STATES = {
-    "start": lambda page: None,
+    "start": lambda _page: None,
     "all open": open_all,
     "one word": ask_for_one_word,
     "problem": refuse_the_camera,

@@ -18,8 +18,8 @@ pytestmark = needs_chromium
 LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 END_MS = 100_000
 
-# A canvas of 640 x 240 at the left top, and a timeline whose clock stands where `setNow` puts it. `put` adds readings of
-# a winner with a score, the rest being the others'. `colours` are those in a part of the picture, of whole dots only.
+# A canvas of 640 x 240 at the left top, and a timeline whose clock stands where `setNow` puts it. `put` adds readings
+# of a winner with a score, the rest being the others'. `colours` are those in a part of the picture, of full dots only.
 HELPERS = """(async () => {
     const {Timeline} = await import("/page/timeline.js");
     window.plotjs = await import("/page/plot.js");
@@ -29,9 +29,9 @@ HELPERS = """(async () => {
     window.canvas = document.querySelector("canvas");
     Object.assign(canvas.style, {display: "block", width: "640px", height: "240px"});
     window.context = canvas.getContext("2d", {willReadFrequently: true});
-    let now = %d;
+    let now = END_MS;
     window.setNow = (ms) => (now = ms);
-    window.labels = %s;
+    window.labels = LABELS;
     window.timeline = new Timeline(canvas, {now: () => now});
     timeline.setLabels(labels);
     window.readings = (fromS, toS, word, score, about = {}) => Array.from({length: (toS - fromS) * 10 + 1}, (_, i) => {
@@ -58,13 +58,13 @@ HELPERS = """(async () => {
     // Colours of lines and strip between two times, axes and words left out.
     window.between = (fromS, toS) => {
         const {left, right, top, axis} = plot(), x = (s) => plot().x(s * 1000, now);
-        const ours = Object.values(palette.COLOURS).length && labels.flatMap((label) =>
-            [palette.colourOf(label, "light"), palette.colourOf(label, "dark")]);
+        const ours = ["light", "dark"].flatMap((ground) => labels.map((label) => palette.colourOf(label, ground)));
         const from = Math.max(left, x(fromS)), to = Math.min(right, x(toS));
         return [...new Set(colours(from, top, to - from, axis - top).filter((each) => ours.includes(each)))];
     };
-    window.shown = (then) => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(then?.()))));
-})()""" % (END_MS, json.dumps(LABELS))
+    const frame = () => new Promise((done) => requestAnimationFrame(done));
+    window.shown = () => frame().then(frame);
+})()""".replace("END_MS", str(END_MS)).replace("LABELS", json.dumps(LABELS))
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,15 @@ class TestWhatIsDrawn:
             [0.75, 0.6, 0.9].map((share) => colours(plot().x(85_000, 100_000), plot().y(share) - 0.5, 4, 1))"""
         )
         assert seen == [["#b87f00"], [], []]
+        corners = timeline.run(
+            """(() => {
+                const place = plot(), {left, right, top, bottom} = place;
+                return {left, right, top, bottom, x: [70_000, 100_000].map((ms) => place.x(ms, 100_000)),
+                    y: [0, 1].map((share) => place.y(share))};
+            })()"""
+        )
+        assert corners["x"] == pytest.approx([corners["left"], corners["right"]])
+        assert corners["y"] == [corners["bottom"], corners["top"]]
 
     def test_the_strip_has_the_winner(self, timeline: Page) -> None:
         """Under the lines the colour is that of the winner of the moment."""
@@ -119,7 +128,7 @@ class TestWhatIsDrawn:
         seen = timeline.run(
             """put(75, 80, "happy", 0.9), timeline.breakAt(80_100), timeline.breakAt(82_000), timeline.breakAt(83_900),
             put(84, 88, "happy", 0.9), put(90, 92, "happy", 0.9), timeline.draw(),
-            [[72, 74.8], [80.3, 83.8], [85, 87], [88.3, 89.8], [92.3, 100]].map(([from, to]) => between(from, to).length > 0)"""
+            [[72, 74], [80.3, 83], [85, 87], [88.3, 89], [92.3, 99]].map((when) => between(...when).length > 0)"""
         )
         assert seen == [False, False, True, False, False]
 
@@ -136,7 +145,8 @@ class TestWhatIsDrawn:
         runs = timeline.run(
             """(() => {
                 const at = (atMs, faceId, leads = true) => ({atMs, faceId, leads, scores: [1], uncertain: false});
-                const readings = [at(0, 1), at(0, 2, false), at(100, 1), at(100, 2, false), at(200, 2), at(200, 1, false)];
+                const both = (atMs, one, other) => [at(atMs, one), at(atMs, other, false)];
+                const readings = [...both(0, 1, 2), ...both(100, 1, 2), ...both(200, 2, 1)];
                 return [null, 1, 2, 3].map((id) => plotjs.runsOf(readings, id).map((run) =>
                     run.map(({atMs, faceId}) => [atMs, faceId])));
             })()"""
@@ -235,9 +245,11 @@ class TestWhatIsDrawn:
 
 class TestLabels:
     def test_labels_do_not_overlap(self, page: Page) -> None:
-        """They lie a line apart within the picture, in the order of the lines, whatever these do; near them if they can."""
+        """They lie a line apart within the picture, in the order of the lines; at them, where there is room."""
         random = np.random.default_rng(1)
-        wanted = [sorted(random.uniform(0, 200, 7) ** power / 200 ** (power - 1)) for power in (1, 3, 9) for _ in range(50)]
+        wanted = [
+            sorted(random.uniform(0, 200, 7) ** power / 200 ** (power - 1)) for power in (1, 3, 9) for _ in range(50)
+        ]
         places = page.run(f"{json.dumps(wanted)}.map((each) => plotjs.spread(each, 14, 0, 200))")
         for lines, labels in zip(wanted, places, strict=True):
             assert np.diff(labels).min() >= 14 - 1e-9
@@ -272,7 +284,8 @@ class TestWhen:
                     });
                     const moved = (top) => new Promise((done) => {
                         canvas.style.marginTop = top;
-                        new IntersectionObserver(([{isIntersecting}]) => isIntersecting || shown(done)).observe(canvas);
+                        const look = ([{isIntersecting}]) => isIntersecting || shown().then(done);
+                        new IntersectionObserver(look).observe(canvas);
                     });
                     timeline.start();
                     await seen(0);
@@ -333,10 +346,10 @@ class TestWhen:
         with opened(browser, live_server.url, scale=2) as page:
             sizes = page.run(
                 """(async () => {
-                    const sized = (width) => new Promise((done) => {
-                        const look = () => canvas.width === width ? done([canvas.width, canvas.height]) : requestAnimationFrame(look);
-                        look();
-                    });
+                    const sized = async (width) => {
+                        while (canvas.width !== width) await shown();
+                        return [canvas.width, canvas.height];
+                    };
                     const first = await sized(1280);
                     canvas.style.width = "300px";
                     return [first, await sized(600)];
