@@ -3,10 +3,10 @@
 /** As of `timeconv.js`. @typedef {{id: number, session: string, capturedUs: number, sentMs: number}} SentFrame */
 
 /**
- * One frame; of each row what stands before and behind the scores, and how many scores it has: others may come to be
- * known later.
+ * One frame; of each row the text up to the scores' end, how many scores there are (more labels may come to be known
+ * later), and the text behind them.
  * @typedef {{id: number, session: string, sentMs: number, capturedUs: number, outcome: string,
- *   rows: {before: string, scores: string, count: number, behind: string}[]}} Entry
+ *   rows: {text: string, count: number, behind: string}[]}} Entry
  */
 
 const BEFORE_LABELS = ["frame", "t_s", "outcome", "face_id", "state", "emotion", "probability", "uncertain"];
@@ -20,9 +20,8 @@ const UNANSWERED = "unanswered";
 /** At most `mostRows` rows; those of the oldest frames go first, and `dropped` counts them. */
 export class Record {
   #mostRows;
-  /** In the order in which the frames were sent, from `#start` on. @type {Entry[]} */
+  /** In the order in which the frames were sent. @type {Entry[]} */
   #entries = [];
-  #start = 0;
   #rows = 0;
   #dropped = 0;
   /** The last frame that was dropped, and its number. @type {{id: number, number: number} | null} */
@@ -59,16 +58,16 @@ export class Record {
     const entries = this.#entries;
     // Other outcomes may overtake predictions.
     let place = entries.length;
-    while (place > this.#start && entries[place - 1].sentMs > sentMs) place -= 1;
+    while (place > 0 && entries[place - 1].sentMs > sentMs) place -= 1;
     const called = outcome === "lost" ? UNANSWERED : outcome;
     entries.splice(place, 0, { id, session, sentMs, capturedUs, outcome: called, rows });
     this.#rows += rows.length;
-    while (this.#rows > this.#mostRows && entries.length - this.#start > 1) this.#drop();
+    while (this.#rows > this.#mostRows && entries.length > 1) this.#drop();
   }
 
   clear() {
     this.#entries = [];
-    this.#start = this.#rows = this.#dropped = 0;
+    this.#rows = this.#dropped = 0;
     this.#first = this.#last = null;
     this.#labels = [...this.#current];
   }
@@ -94,22 +93,21 @@ export class Record {
    * several, a column behind the others counts them: a session that was gone on with is the same.
    */
   toCsv() {
-    const entries = this.#entries.slice(this.#start);
-    const sessions = [...new Set(entries.map(({ session }) => session))];
+    const sessions = [...new Set(this.#entries.map(({ session }) => session))];
     const places = new Map(sessions.map((session, i) => [session, sessions.length > 1 ? `,${i + 1}` : ""]));
     const columns = [...BEFORE_LABELS, ...this.#labels, ...BEHIND_LABELS, ...(sessions.length > 1 ? ["session"] : [])];
-    const parts = [`${columns.map(quoted).join()}\n`];
+    const lines = [columns.map(quoted).join()];
     let last = this.#last;
-    for (const entry of entries) {
+    for (const entry of this.#entries) {
       last = { id: entry.id, number: this.#numberAfter(last, entry) };
       const time = (Math.round(entry.capturedUs - (this.#first?.capturedUs ?? 0)) / 1e6).toFixed(6);
       const start = `${last.number},${time},${quoted(entry.outcome)},`;
-      for (const { before, scores, count, behind } of entry.rows) {
+      for (const { text, count, behind } of entry.rows) {
         const absent = ",".repeat(this.#labels.length - count);
-        parts.push(`${start}${before}${scores}${absent}${behind}${places.get(entry.session)}\n`);
+        lines.push(`${start}${text}${absent}${behind}${places.get(entry.session)}`);
       }
     }
-    return new Blob(parts, { type: "text/csv;charset=utf-8" });
+    return new Blob([lines.join("\n"), "\n"], { type: "text/csv;charset=utf-8" });
   }
 
   /** @param {any} face null: none */
@@ -118,25 +116,23 @@ export class Record {
     const { id, state, emotion, uncertain, smoothed, box = [], score } = face ?? {};
     const probability = emotion === undefined ? undefined : smoothed?.[emotion];
     const flag = uncertain === undefined ? "" : uncertain ? "1" : "0";
-    const before = [id ?? "", state ?? "", quoted(emotion ?? ""), share(probability), flag];
+    const scores = labels.map((label) => share(smoothed?.[label]));
     const pixels = [0, 1, 2, 3].map((i) => box[i]?.toFixed(PIXEL_DIGITS) ?? "");
     return {
-      before: before.map((cell) => `${cell},`).join(""),
-      scores: labels.map((label) => `${share(smoothed?.[label])},`).join(""),
+      // Ends with a comma.
+      text: [id ?? "", state ?? "", quoted(emotion ?? ""), share(probability), flag, ...scores, ""].join(),
       count: labels.length,
       behind: [...pixels, share(score)].join(),
     };
   }
 
+  /** Forget the oldest frame. */
   #drop() {
-    const entry = this.#entries[this.#start];
+    const entry = this.#entries.shift();
+    if (!entry) return;
     this.#last = { id: entry.id, number: this.#numberAfter(this.#last, entry) };
     this.#rows -= entry.rows.length;
     this.#dropped += entry.rows.length;
-    this.#start += 1;
-    if (this.#start < 1_000 && this.#start < this.#entries.length / 2) return;
-    this.#entries.splice(0, this.#start);
-    this.#start = 0;
   }
 
   /**

@@ -202,7 +202,8 @@ def test_the_oldest_rows_are_dropped_and_counted(page: Page) -> None:
             record.setSession(session(labels));
             for (let id = 0; id < 3_000; id += 1) record.add("no_face", null, frame(id));
             const full = [record.rows, record.dropped, record.fileName.includes("without")];
-            for (let id = 3_000; id < 8_000; id += 1) record.add("no_face", null, frame(id));
+            // Another stream, which counts from 0 again.
+            for (let id = 0; id < 5_000; id += 1) record.add("no_face", null, frame(id, {session: "s-2", after: 3_000}));
             const told = [full, record.dropped, record.fileName, await write(record)];
             record.clear();
             return [...told, [record.rows, record.dropped, await write(record)]];
