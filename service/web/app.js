@@ -23,6 +23,7 @@ import { Stage, inPicture } from "./stage.js";
 import { statusOf } from "./status.js";
 import { Tally } from "./tally.js";
 import { Telling } from "./telling.js";
+import { TimeConvError } from "./timeconv.js";
 import { WordMode } from "./word.js";
 
 /** @typedef {import("./sender.js").SeenFrame} SeenFrame */
@@ -73,8 +74,9 @@ function onSource() {
   const { source, isActive } = panel;
   if (source !== lastSource) {
     lastSource = source;
-    const isOfPeople = source?.kind === "camera";
-    region.offer(source !== null && !isOfPeople);
+    faces.pick(null, performance.now());
+    history.follow(null);
+    region.offer(source !== null && source.kind !== "camera");
     if (source?.kind === "screen") region.edit(true);
   }
   if (isActive) link.open(optionsOf(settings));
@@ -117,6 +119,8 @@ function onLink() {
   entry.hidden = !asked;
   // The field for the key is on the page behind.
   if (asked) word.close();
+  // It may be that a network which was kept as a setting is no longer there.
+  if (name === "refused") listModels();
   // A result that is not of now must not be taken for one.
   if (name !== "open") forget();
   useStream();
@@ -158,6 +162,8 @@ async function listModels() {
   if (!found) return;
   ownModel = found.default.split("@")[0];
   form.offerModels(found.models, settings.model);
+  const wanted = form.read();
+  if (wanted.model !== settings.model) onSettings(wanted);
 }
 
 // Answers
@@ -326,11 +332,14 @@ async function onSettings(wanted) {
   apply(wanted);
   keep(wanted);
   const changes = changesOf(before, wanted, ownModel);
+  if (link.state.name === "refused") return onSource();
   if (!link.stream || !Object.keys(changes).length) return;
   try {
     await link.stream.update(changes);
     write(settingsNote, "");
   } catch (error) {
+    // Stopped before it was answered: the next session begins with it.
+    if (error instanceof TimeConvError && error.code === "closed") return;
     // It was refused whole: the service goes on as before, and so does the page.
     apply(before);
     keep(before);

@@ -199,6 +199,7 @@ export class SourcePanel {
       this.#kind = /** @type {Kind} */ (target.value);
       this.#close();
     });
+    navigator.mediaDevices?.addEventListener("devicechange", () => this.#listCameras(this.source?.device ?? this.#camera.value));
     this.#choose.addEventListener("click", () => this.#fileField.click());
     this.#fileField.addEventListener("change", () => {
       this.openFile(this.#fileField.files?.[0]);

@@ -58,9 +58,14 @@ export class ReadingView {
       raw.hidden = !reading.raw;
     }
     this.#write(reading);
+    // What is not of now any more is not left standing until it is its turn.
+    if (reading.word === NO_READING.word) this.#writeNow(reading);
   }
 
-  #write = throttled(WORD_MS, (/** @type {Reading} */ { word, sure, scores }) => {
+  #write = throttled(WORD_MS, (/** @type {Reading} */ reading) => this.#writeNow(reading));
+
+  /** @param {Reading} reading */
+  #writeNow({ word, sure, scores }) {
     for (const [label, { row, meter, value }] of this.#rows) {
       const percent = scores && Math.round((scores[label] ?? 0) * 100);
       row.classList.toggle("winner", sure && label === word);
@@ -70,7 +75,7 @@ export class ReadingView {
     }
     this.#word.classList.toggle("quiet", !sure);
     write(this.#word, word);
-  });
+  }
 
   /** @param {import("./faces.js").Faces} faces */
   listFaces = throttled(WORD_MS, (/** @type {import("./faces.js").Faces} */ faces) => {

@@ -99,6 +99,11 @@ export class RegionPicker {
     this.#panel.addEventListener("input", ({ target }) => {
       if (target instanceof HTMLInputElement) this.set(moved(this.region, target.name, Number(target.value) / 100));
     });
+    this.#panel.addEventListener("keydown", ({ key }) => {
+      if (key !== "Escape") return;
+      this.edit(false);
+      this.#toggle.focus();
+    });
     this.#pane.addEventListener("pointerdown", (event) => this.#drag(event));
   }
 
