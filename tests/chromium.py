@@ -7,18 +7,17 @@ import subprocess
 import threading
 from base64 import b64decode
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from loadtest.clips import moving_face
+from loadtest.clips import encoded, moving_face, there_and_back
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DEADLINE_S = 40.0
@@ -193,11 +192,10 @@ class Page:
 
 
 @contextmanager
-def chromium(folder: Path) -> Iterator[Browser]:
-    """Chromium whose camera shows a smiling face that moves; ``folder`` is empty."""
-    clip = folder / "face.mjpeg"
-    frames = [cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) for frame in moving_face(50, (640, 480))]
-    clip.write_bytes(b"".join(cv2.imencode(".jpg", frame)[1].tobytes() for frame in [*frames, *frames[::-1]]))
+def chromium(folder: Path, camera: Iterable[bytes] | None = None) -> Iterator[Browser]:
+    """Chromium whose camera shows these JPEGs over and over, or else a smiling face that moves; ``folder`` is empty."""
+    clip = folder / "camera.mjpeg"
+    clip.write_bytes(b"".join(camera or there_and_back(encoded(moving_face(50, (640, 480))))))
     assert CHROMIUM is not None
     command = [
         *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
