@@ -24,6 +24,7 @@ from service.settings import Settings
 from tests.chromium import Page, chromium
 from tests.conftest import serving
 
+WEB = Path(str(files("service"))) / "web"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MOST_BYTES = 200_000
 
@@ -47,6 +48,7 @@ DESKTOP: dict[str, Any] = {"width": 1280, "height": 1050}
 PHONE: dict[str, Any] = {"width": 390, "height": 844, "scale": 1.5, "touch": True}
 SHOTS: dict[str, dict[str, Any]] = {
     "page": DESKTOP,
+    "page-light": DESKTOP,
     "page-dark": {**DESKTOP, "colour_scheme": "dark"},
     "page-phone": PHONE,
     "page-word": {"width": 800, "height": 450, "colour_scheme": "dark"},
@@ -67,24 +69,31 @@ def camera() -> Iterator[NDArray[np.uint8]]:
         yield np.asarray(cv2.fillPoly(frame, [sheet], PAPER, cv2.LINE_AA), np.uint8)
 
 
-SMILES = "s.prediction && s.prediction.faces[0].smoothed?.happy > 0.99"
-
-
-def read_on(page: Page, seconds: float) -> None:
-    """Let so much time pass, and go on to a prediction of a smile that was taken after it."""
+def pause(page: Page, seconds: float) -> None:
     page.run(f"new Promise((done) => setTimeout(done, {1000 * seconds}))")
-    page.run("void (window.before = timeconv.snapshot().prediction)")
-    page.when(f"s.prediction !== before && {SMILES}")
+
+
+def portrait(page: Page, word: str, *, whole: bool) -> bytes:
+    """A picture of the tab, taken amid a smile that ``word``, the id of an element, tells too."""
+    while True:
+        # Until what has changed with the screen is drawn.
+        pause(page, 1.5)
+        page.when("s.prediction?.faces[0].smoothed?.happy > 0.99")
+        before = page.text(word)
+        png = page.screenshot(whole=whole)
+        pause(page, 0.8)
+        if before == page.text(word) == "happy":
+            return png
 
 
 def small_png(png: bytes) -> bytes:
-    """The same picture in 256 colours, those of the page's own lines and words among them."""
+    """The same picture in 256 colours, those that the page names among them."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    script = files("service").joinpath("web", "palette.js").read_text()
-    own = {bytes.fromhex(colour) for colour in re.findall(r'"#([0-9a-f]{6})"', script)}
+    named = "".join((WEB / part).read_text() for part in ("palette.js", "style.css"))
+    own = {b"\xff\xff\xff", *map(bytes.fromhex, re.findall(r"#([0-9a-f]{6})\b", named))}
     common = picture.quantize(256 - len(own)).getpalette() or []
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*common[: 3 * (256 - len(own))], *b"".join(own)])
+    palette.putpalette([*common[: 3 * (256 - len(own))], *b"".join(sorted(own))])
     small = io.BytesIO()
     picture.quantize(palette=palette, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()
@@ -101,14 +110,13 @@ def main(seconds: int = 36) -> None:
         page.emulate(**DESKTOP)
         page.call("Emulation.setScrollbarsHidden", hidden=True)
         page.press("toggle")
-        read_on(page, seconds)
+        pause(page, seconds)
         for name, screen in SHOTS.items():
             page.emulate(**screen)
             if name == "page-word":
                 page.press("word-open")
-            # Until what has changed with the screen is drawn.
-            read_on(page, 1.5)
-            png = small_png(page.screenshot())
+            word = "big-word" if name == "page-word" else "word"
+            png = small_png(portrait(page, word, whole=name == "page-light"))
             if len(png) > MOST_BYTES:
                 sys.exit(f"{name}.png has {len(png)} bytes, over {MOST_BYTES}")
             (IMAGES / f"{name}.png").write_bytes(png)
