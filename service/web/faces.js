@@ -4,13 +4,15 @@
 
 /** How long a picked face may be away (covered, turned) before the largest is read in its place. */
 const AWAY_MS = 1_500;
+/** How long it is told that it has gone. */
+const GONE_MS = 6_000;
 
 export class Faces {
   /** The id that was picked; null: the largest is read. @type {number | null} */
   picked = null;
   /** Those of the newest picture, largest first. @type {Face[]} */
   all = [];
-  /** A picked face that has gone, until another is picked. @type {number | null} */
+  /** A picked face that has gone, for a while. @type {number | null} */
   gone = null;
   #seenMs = 0;
 
@@ -20,6 +22,7 @@ export class Faces {
    */
   see(faces, nowMs) {
     this.all = faces;
+    if (nowMs - this.#seenMs > AWAY_MS + GONE_MS) this.gone = null;
     if (this.picked === null) return;
     if (this.#find(this.picked)) this.#seenMs = nowMs;
     else if (nowMs - this.#seenMs > AWAY_MS) {

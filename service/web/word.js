@@ -28,8 +28,9 @@ export class WordMode {
     this.#full.hidden = !document.fullscreenEnabled;
     this.#full.addEventListener("click", () => this.#fullScreen());
     this.#pictureToggle.addEventListener("click", () => this.#showPicture(this.#picture.hidden));
-    this.#root.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
+    // Of the whole document: behind the last button the focus is nowhere.
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !this.isOpen) return;
       event.preventDefault();
       this.close();
     });
