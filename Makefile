@@ -17,8 +17,8 @@ UV := $(BIN)/uv
 AUDIT := build/audit
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 
-.PHONY: help serve test lint clip tutorial train train-smoke bench load soak ops-test javascript face-region fuzz openapi sbom audit models dashboards \
-    lock wheel clean
+.PHONY: help serve test lint clip tutorial train train-smoke bench load soak ops-test javascript screenshots face-region fuzz openapi sbom audit models \
+    dashboards lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,7 +87,10 @@ OPS ?=
 ops-test: $(VENV)/test.done ## dashboards, rules and alerts against a real prometheus, a load and faults, in build/ops; OPS=--help
 	$(BIN)/python -m loadtest.ops $(OPS)
 
-javascript: build/javascript/done ## TypeScript, and a WebSocket for Node, for the tests of timeconv.js; needs npm
+javascript: build/javascript/done ## TypeScript, axe-core, and a WebSocket for Node, for the tests of page and timeconv.js; needs npm
+
+screenshots: $(VENV)/test.done ## the pictures of the page in docs/images, from Chromium; a minute
+	$(BIN)/python -m tests.screenshots
 
 # Clips of faces; the figures of docs/javascript.md are of such.
 CLIPS ?=

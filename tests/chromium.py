@@ -5,19 +5,19 @@ import re
 import shutil
 import subprocess
 import threading
+from base64 import b64decode
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import cv2
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from loadtest.clips import moving_face
+from loadtest.clips import encoded, moving_face, there_and_back
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DEADLINE_S = 40.0
@@ -135,6 +135,47 @@ class Page:
             }})"""
         )
 
+    def emulate(
+        self,
+        *,
+        width: int = 1280,
+        height: int = 800,
+        scale: float = 1,
+        touch: bool = False,
+        colour_scheme: Literal["light", "dark"] = "light",
+        reduced_motion: bool = False,
+        forced_colours: bool = False,
+    ) -> None:
+        """Show the tab as a screen of that size (CSS pixels, ``scale`` dots each) and these wishes would."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": touch}
+        wishes = {
+            "prefers-color-scheme": colour_scheme,
+            "prefers-reduced-motion": "reduce" if reduced_motion else "no-preference",
+            "forced-colors": "active" if forced_colours else "none",
+        }
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def screenshot(self, *, whole: bool = False) -> bytes:
+        """What is seen, or the ``whole`` page, as PNG."""
+        clip = {}
+        if whole:
+            size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            clip = {"clip": {**size, "scale": 1}, "captureBeyondViewport": True}
+        return b64decode(self.call("Page.captureScreenshot", **clip)["data"])
+
+    def type_key(self, key: Literal["Tab", "Enter", "Escape"]) -> None:
+        """Press a key and let it go."""
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": {"Tab": 9, "Enter": 13, "Escape": 27}[key]}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": "\r"} if key == "Enter" else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of a command to this tab."""
+        return self.browser.call(method, self.session, **params)
+
     def complaints(self) -> list[str]:
         """Errors and warnings on the console, violations of the policy included."""
         told = []
@@ -151,11 +192,10 @@ class Page:
 
 
 @contextmanager
-def chromium(folder: Path) -> Iterator[Browser]:
-    """Chromium whose camera shows a smiling face that moves; ``folder`` is empty."""
-    clip = folder / "face.mjpeg"
-    frames = [cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) for frame in moving_face(50, (640, 480))]
-    clip.write_bytes(b"".join(cv2.imencode(".jpg", frame)[1].tobytes() for frame in [*frames, *frames[::-1]]))
+def chromium(folder: Path, camera: Iterable[bytes] | None = None) -> Iterator[Browser]:
+    """Chromium whose camera shows these JPEGs over and over, or else a smiling face that moves; ``folder`` is empty."""
+    clip = folder / "camera.mjpeg"
+    clip.write_bytes(b"".join(camera or there_and_back(encoded(moving_face(50, (640, 480))))))
     assert CHROMIUM is not None
     command = [
         *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

@@ -19,6 +19,9 @@ _TYPES = {
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:;"
     " connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    # What the page uses, and of what it does not the microphone.
+    "Permissions-Policy": "camera=(self), display-capture=(self), fullscreen=(self), screen-wake-lock=(self),"
+    " microphone=(), geolocation=()",
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -1,275 +1,187 @@
-/** The page: takes pictures from the source, sends as many as the server takes, shows what it answers. */
+/**
+ * The page: takes pictures from the source, sends as many as the server takes, and shows what it answers.
+ *
+ *     panel ── sources ─> sender ─> link ══ service       settings           what the user set
+ *     stage                          │                    status, telling    the line that says how it is
+ *     region                         v                    tally, figures     how fast, how old
+ *     stage <───────────────────── faces ─> reading, word, history
+ */
 
-import { SourceError, eachFrame, openCamera, openFile } from "./sources.js";
+import { element, write } from "./elements.js";
+import { Faces, wordOf } from "./faces.js";
+import { FiguresView } from "./figures.js";
+import { History } from "./history.js";
+import { Link } from "./link.js";
+import { SourcePanel } from "./panel.js";
+import { NO_READING, ReadingView } from "./reading.js";
+import { RegionPicker } from "./region.js";
+import { Sender } from "./sender.js";
+import { SettingsForm, changesOf, keep, load, optionsOf, sendsFaceOnly } from "./settings.js";
+import { describe, listen } from "./shortcuts.js";
+import { eachFrame } from "./sources.js";
+import { Stage, inPicture } from "./stage.js";
+import { statusOf } from "./status.js";
 import { Tally } from "./tally.js";
-import { JpegEncoder, connect } from "./timeconv.js";
-import { View } from "./view.js";
+import { Telling } from "./telling.js";
+import { TimeConvError } from "./timeconv.js";
+import { WordMode } from "./word.js";
 
-/**
- * What a frame's answer needs of it; `takenMs` is a time of `performance.now()`.
- * @typedef {{width: number, height: number, takenMs: number}} SeenFrame
- */
+/** @typedef {import("./sender.js").SeenFrame} SeenFrame */
 
-/** A box that got no successor for so long is not where the face is. */
-const BOX_MS = 1_000;
+/** What is known of a picture older than this is not shown as if it were of now. */
+const STALE_MS = 1_000;
+const TICK_MS = 200;
 
-/** Outcomes in words, in the order they are told. @type {Record<string, string>} */
-const OUTCOMES = {
-  prediction: "answered",
-  window_filling: "filling the window",
-  no_face: "no face",
-  skipped: "skipped",
-  superseded: "replaced by a newer one",
-  expired: "too old",
-  rate_limited: "over the rate limit",
-  bad_image: "not readable",
-  overloaded: "server overloaded",
-  failed: "failed",
-  abandoned: "abandoned",
-};
+const entry = element("entry", HTMLFormElement);
+const keyField = element("key", HTMLInputElement);
+const readOf = element("read-of", HTMLElement);
+const service = element("service", HTMLElement);
+const settingsNote = element("settings-note", HTMLElement);
 
-const view = new View();
+const stage = new Stage(pick);
+const reading = new ReadingView(pick);
+const region = new RegionPicker((event) => stage.place(event), onRegion);
+const word = new WordMode();
+const faces = new Faces();
+const history = new History();
 const tally = new Tally();
-const encoder = new JpegEncoder();
+const figures = new FiguresView();
+const telling = new Telling();
+const sender = new Sender();
+const link = new Link(document.baseURI, { state: onLink, started: onStarted, updated: onUpdated, outcome: onOutcome, lost: onLost, counted: changed });
+const form = new SettingsForm(element("settings", HTMLFormElement), onSettings);
 
-/** @type {"camera" | "file"} */
-let kind = "camera";
-/** @type {File | null} */
-let file = null;
-/** @type {import("./sources.js").Source | null} */
-let source = null;
-/** Which opening of a source is the newest: the answer of an older one comes too late. */
-let opening = 0;
-let encoding = false;
-/** The stream that frames go to, while there is a source. @type {import("./timeconv.js").Stream | null} */
-let stream = null;
-/**
- * Those that are not at their end: one that is left still gets its last answers.
- * @type {Set<import("./timeconv.js").Stream>}
- */
-const streams = new Set();
-/** Lives in this page alone: neither in its address nor in any storage. */
-let key = "";
-/**
- * How it is with the server. `away`, `busy`: another try comes. `locked`: a key is needed. `refused`: another try would
- * not help. `paused`: the tab is hidden.
- * @typedef {"closed" | "connecting" | "open" | "away" | "busy" | "paused" | "locked" | "refused"} LinkName
- */
-/** @type {LinkName} */
-let link = "closed";
+let settings = load();
+/** The service's own network. */
+let ownModel = "";
+/** When the picture was taken that was last answered with something about faces. */
+let answeredTakenMs = -Infinity;
+/** @type {import("./status.js").Seen | null} */
+let seen = null;
 /** @type {any} */
 let lastPrediction = null;
-/** @type {any} */
-let lastTotals = null;
+/** @type {import("./sources.js").Source | null} */
+let lastSource = null;
 /** @type {{condition: (snapshot: any) => boolean, resolve: (snapshot: any) => void}[]} */
 let waiting = [];
-/** @type {number | undefined} */
-let boxTimer;
 
-// Source
+const panel = new SourcePanel(stage, () => Math.max(settings.longest, 640), onSource);
 
-/** Whether pictures come. */
-function isActive() {
-  return source?.kind === "camera" || (source?.kind === "file" && !view.video.paused && !view.video.ended);
-}
-
-async function start() {
-  if (kind === "file" && source) return play();
-  if (kind === "file" && !file) return view.file.click();
-  await openSource();
-}
-
-function stop() {
-  if (source?.kind === "file") view.video.pause();
-  else closeSource("Stopped.");
-}
-
-async function openSource() {
-  closeSource(kind === "camera" ? "Waiting for the camera. Allow it if the browser asks." : "Opening the file.");
-  const mine = opening;
-  try {
-    const opened = await (kind === "camera" ? openCamera(view.video, onSourceProblem) : openFile(view.video, chosen()));
-    if (mine !== opening) return opened.release();
-    source = opened;
-  } catch (error) {
-    if (mine === opening) onSourceProblem(error);
-    return;
-  }
-  view.showVideo(true, source.kind === "camera");
-  if (source.kind === "file") await play();
-  follow();
-}
-
-/** @returns {File} */
-function chosen() {
-  if (!file) throw new SourceError("No file is chosen.");
-  return file;
-}
-
-async function play() {
-  try {
-    await view.video.play();
-  } catch {
-    // The browser wants a press on its own play button first; the button is there.
-    view.setStatus("Press play in the picture.");
-  }
-}
-
-/** @param {string} status */
-function closeSource(status) {
-  opening += 1;
-  source?.release();
-  source = null;
-  view.showVideo(false, false);
-  follow();
-  view.setStatus(status);
-}
-
-/** @param {unknown} error */
-function onSourceProblem(error) {
-  closeSource("");
-  view.setStatus(error instanceof SourceError ? error.message : `The source failed: ${error}`, { problem: true });
-}
-
-/** @param {"camera" | "file"} chosenKind */
-function choose(chosenKind) {
-  if (kind === chosenKind) return;
-  kind = chosenKind;
-  closeSource(kind === "camera" ? "Press Start for the camera." : "Choose a file, or drop one on the picture.");
-}
-
-/** @param {File | undefined} chosenFile */
-function chooseFile(chosenFile) {
-  if (!chosenFile) return;
-  kind = "file";
-  file = chosenFile;
-  openSource();
-}
+// The source
 
 /** Bring stream and page in step with the source. */
-function follow() {
-  const active = isActive();
-  view.setSource(kind, kind === "file" && file ? file.name : null, active);
-  if (active) {
-    open();
-    return;
+function onSource() {
+  const { source, isActive } = panel;
+  if (source !== lastSource) {
+    lastSource = source;
+    faces.pick(null, performance.now());
+    history.follow(null);
+    region.offer(source !== null && source.kind !== "camera");
+    if (source?.kind === "screen") region.edit(true);
   }
-  leave();
-  clearReading("–");
-  if (source) view.setStatus(view.video.ended ? "The video is at its end." : "Paused.");
+  if (isActive) link.open(optionsOf(settings));
+  else if (link.stream) link.leave();
+  if (!isActive) forget();
+  useStream();
+  history.run(isActive);
+  tell();
 }
 
-// Frames out
+function useStream() {
+  sender.use(link.stream, { ...settings, faceOnly: sendsFaceOnly(settings) });
+}
+
+function onRegion() {
+  stage.showPart(region.region);
+  forget();
+}
 
 /** @param {import("./sources.js").ShownFrame} shown */
-async function onFrame(shown) {
-  const to = stream;
-  if (!to?.free || encoding || !source || !isActive()) return;
-  const capturedUs = source.stampMs(shown) * 1000;
-  encoding = true;
-  try {
-    const picture = await encoder.encode(view.video);
-    if (!picture) return;
-    const { jpeg, width, height } = picture;
-    if (to.trySend(jpeg, { capturedUs, data: { width, height, takenMs: shown.takenMs } })) tally.sent += 1;
-  } finally {
-    encoding = false;
-  }
+async function onPicture(shown) {
+  const { source } = panel;
+  if (!source || !panel.isActive) return;
+  panel.shown();
+  word.draw(stage.video, source.mirrored);
+  const capturedUs = source.stampMs(shown) * 1_000;
+  const offered = await sender.offer(stage.video, { takenMs: shown.takenMs, capturedUs, region: region.region });
+  if (!offered) return;
+  if (offered.sent) tally.send(offered.bytes);
+  else tally.drop();
   changed();
 }
 
-// The stream
+// The server
 
-/** Have a stream. */
-function open() {
-  if (stream) return;
-  const mine = connect(document.baseURI, { key: () => key });
-  stream = mine;
-  streams.add(mine);
-  mine.on("state", (event) => stream === mine && onState(event));
-  mine.on("started", ({ message }) => onStarted(message));
-  mine.on("prediction", onOutcome);
-  mine.on("frame", onOutcome);
-  mine.on("lost", () => (tally.lost += 1));
-  mine.on("ended", ({ totals }) => {
-    lastTotals = totals;
-    changed();
-  });
-  mine.on("closed", ({ error }) => {
-    streams.delete(mine);
-    if (stream === mine && error) giveUp(error);
-    changed();
-  });
-}
-
-/** Have none; frames on their way are still answered and counted. */
-function leave() {
-  const left = stream;
-  stream = null;
-  left?.close();
-  setLink("closed");
-}
-
-/** @param {import("./timeconv.js").TimeConvError} error */
-function giveUp(error) {
-  stream = null;
-  if (error.code !== "unauthorized") {
-    view.setStatus(`The server refused: ${error.message}`, { problem: true });
-    return setLink("refused");
-  }
-  view.setStatus(key ? "The server does not know this key." : "The server asks for an API key.", { problem: true });
-  setLink("locked");
-}
-
-// Answers in
-
-/** @param {import("./timeconv.js").StateEvent} event */
-function onState({ state, error, retryInMs }) {
-  const inSeconds = `${Math.max(1, Math.round((retryInMs ?? 0) / 1000))} s`;
-  switch (state) {
-    case "connecting":
-      if (link !== "away" && link !== "busy") view.setStatus("Connecting to the server.");
-      return setLink("connecting");
-    case "open":
-      view.setStatus("Connected. Waiting for the first picture.");
-      return setLink("open");
-    case "waiting":
-    case "offline": {
-      // No error: the server goes away in order.
-      const isAway = !error || error.code === "unreachable" || error.code === "connection_lost";
-      const what = isAway ? "The server is away" : error.message;
-      view.setStatus(`${what}. Trying again in ${inSeconds}.`, { problem: true });
-      return setLink(isAway ? "away" : "busy");
-    }
-    case "paused":
-      view.setStatus("Paused.");
-      return setLink("paused");
-  }
-}
-
-/** @param {LinkName} name */
-function setLink(name) {
-  link = name;
-  view.askForKey(name === "locked");
+function onLink() {
+  const { name } = link.state;
+  const asked = name === "locked";
+  if (asked && entry.hidden) queueMicrotask(() => keyField.focus());
+  entry.hidden = !asked;
+  // The field for the key is on the page behind.
+  if (asked) word.close();
+  // It may be that a network which was kept as a setting is no longer there.
+  if (name === "refused") listModels();
   // A result that is not of now must not be taken for one.
-  if (name !== "open") clearReading("–");
-  changed();
+  if (name !== "open") forget();
+  useStream();
+  tell();
 }
 
 /** @param {import("./timeconv.js").SessionStarted} message */
 function onStarted(message) {
   tally.sessions += 1;
   if (message.resumed) tally.resumed += 1;
-  view.setLabels(message.labels);
+  reading.setLabels(message.labels);
+  history.setSession(message);
   showService(message);
+  if (!ownModel) listModels();
   changed();
 }
 
-/** @param {import("./timeconv.js").PredictionEvent | import("./timeconv.js").FrameEvent} event */
-function onOutcome({ outcome, message, frame, late }) {
+/** @param {import("./timeconv.js").SessionUpdated} message */
+function onUpdated(message) {
+  const session = link.stream?.session;
+  if (!session) return;
+  const [model, version] = message.options.model.split("@");
+  reading.setLabels(session.labels);
+  history.setSession(session);
+  showService({ ...session, model, version });
+  changed();
+}
+
+/** @param {{model: string, version: string, crop: {detector: string}}} [session] once there is one */
+async function showService(session) {
+  const about = await link.readiness();
+  if (!about?.device) return;
+  const model = session ? `${session.model}@${session.version}` : about.model;
+  write(service, `Network ${model} · device ${about.device} · detector ${session?.crop.detector ?? about.detector}`);
+}
+
+async function listModels() {
+  const found = await link.models();
+  if (!found) return;
+  ownModel = found.default.split("@")[0];
+  form.offerModels(found.models, settings.model);
+  const wanted = form.read();
+  if (wanted.model !== settings.model) onSettings(wanted);
+}
+
+// Answers
+
+/**
+ * @param {import("./timeconv.js").PredictionEvent | import("./timeconv.js").FrameEvent} event
+ * @param {boolean} isNow
+ */
+function onOutcome({ outcome, message, frame }, isNow) {
   tally.settle(outcome, message, frame);
-  // The last answers of a session that is being closed count, but they are not of what is seen now.
-  if (stream && !late) show(outcome, message, frame.data);
+  history.keep(outcome, message, frame);
+  if (isNow && panel.isActive && frame.data.region === region.region) show(outcome, message, frame.data);
+  changed();
+}
+
+/** @param {import("./timeconv.js").LostEvent} event */
+function onLost({ frame }) {
+  history.keep("lost", null, frame);
   changed();
 }
 
@@ -281,74 +193,167 @@ function onOutcome({ outcome, message, frame, late }) {
 function show(outcome, message, frame) {
   switch (outcome) {
     case "prediction":
-      lastPrediction = message;
-      return showPrediction(message.faces[0], frame);
+      return showFaces(message, frame);
     case "window_filling":
-      showBox(message.detail.box, frame);
-      view.setReading("…", true);
-      return view.setStatus(`A face. ${framesMore(message.detail.frames_needed)} for a reading.`);
+      seen = { outcome, needed: message.detail.frames_needed, old: false };
+      return showNone("…", frame, message.detail.box);
     case "no_face":
-      clearReading("no face");
-      return view.setStatus("No face in the picture. Come closer, turn to the camera, or make more light.");
-    case "bad_image":
-    case "failed":
-    case "overloaded":
-    case "rate_limited":
-      return view.setStatus(`The server did not read a frame: ${OUTCOMES[outcome]}.`);
+      seen = { outcome, old: false };
+      return showNone("no face", frame);
+    case "superseded":
+    case "skipped":
+      // Another of these pictures is answered.
+      return;
+    default:
+      seen = { outcome, old: false };
+      tell();
   }
 }
 
 /**
- * @param {any} face
+ * @param {import("./timeconv.js").Prediction} message
  * @param {SeenFrame} frame
  */
-function showPrediction(face, frame) {
-  showBox(face.box, frame);
-  view.setBars(face.smoothed);
-  view.setReading(face.uncertain ? "not sure" : face.emotion, face.uncertain, face.smoothed);
-  view.setStatus("Reading the face.");
+function showFaces(message, frame) {
+  lastPrediction = message;
+  answeredTakenMs = frame.takenMs;
+  faces.see(message.faces, performance.now());
+  history.read(message.faces, frame.takenMs);
+  const { read } = faces;
+  if (read?.state !== "ready") history.breakAt(frame.takenMs);
+  seen = { outcome: "prediction", face: read, away: faces.away ? faces.picked : null, gone: faces.gone, old: false };
+  word.calm.see(read ? wordOf(read) : NO_READING.word, frame.takenMs);
+  stage.mark(message.faces.map((face) => marked(face, frame)));
+  showRead();
+  tell();
 }
 
 /**
- * @param {number[] | undefined} box
+ * @param {import("./timeconv.js").FaceResult} face
  * @param {SeenFrame} frame
  */
-function showBox(box, { width, height }) {
-  clearTimeout(boxTimer);
-  view.setBox(box ? { box, width, height, mirrored: source?.kind === "camera" } : null);
-  boxTimer = setTimeout(() => view.setBox(null), BOX_MS);
+function marked(face, frame) {
+  const { id, box, state } = face;
+  return { id, area: inPicture(box, frame), words: `${id} · ${wordOf(face)}`, read: face === faces.read, ready: state === "ready" };
 }
 
-/** @param {string} word */
-function clearReading(word) {
-  clearTimeout(boxTimer);
-  view.setBox(null);
-  view.setBars(null);
-  view.setReading(word, true);
+/**
+ * A picture without a reading.
+ * @param {string} said
+ * @param {SeenFrame} frame
+ * @param {number[]} [box] of a face whose window fills
+ */
+function showNone(said, frame, box) {
+  answeredTakenMs = frame.takenMs;
+  faces.see([], performance.now());
+  history.breakAt(frame.takenMs);
+  word.calm.see(said, frame.takenMs);
+  stage.mark(box ? [{ id: null, area: inPicture(box, frame), words: "", read: true, ready: false }] : []);
+  showRead(said);
+  tell();
 }
 
-/** @param {number} count */
-function framesMore(count) {
-  return count === 1 ? "1 more frame is needed" : `${count} more frames are needed`;
+/** Write what is said of the face that is read. @param {string} [said] where there is none */
+function showRead(said = NO_READING.word) {
+  const { read } = faces;
+  if (read?.state === "ready") {
+    reading.show({ word: wordOf(read), sure: !read.uncertain, scores: read.smoothed, raw: settings.raw ? read.probabilities : null });
+  } else {
+    reading.show({ ...NO_READING, word: read ? wordOf(read) : said });
+  }
+  if (faces.gone !== null) history.follow(null);
+  reading.listFaces(faces);
+  write(readOf, whose());
 }
 
-// Server
+/** Of several faces, which is read. */
+function whose() {
+  if (faces.picked !== null) return `of face ${faces.picked}`;
+  return faces.all.length > 1 ? `of face ${faces.all[0].id}, the largest` : "";
+}
 
-/** @returns {Promise<any>} what `/readyz` says; null when nobody answers */
-async function readiness() {
+/** @param {number | null} id null: the largest */
+function pick(id) {
+  faces.pick(id, performance.now());
+  history.follow(id);
+  showRead();
+  changed();
+}
+
+/** Nothing is known of now. */
+function forget() {
+  seen = null;
+  answeredTakenMs = -Infinity;
+  clear();
+}
+
+function clear() {
+  faces.see([], performance.now());
+  history.breakAt(performance.now());
+  stage.mark([]);
+  word.calm.forget();
+  showRead();
+}
+
+// How it is
+
+function tell() {
+  const now = performance.now();
+  const { state } = panel;
+  const status = statusOf(state, link.state, link.hasKey, seen);
+  telling.say(status, link.state.name === "open" && state.state === "playing", now);
+  // In "one word" the word itself is told.
+  if (seen && !seen.old && !status.problem && !word.isOpen) telling.voice(spoken(), now);
+  word.update(status.problem || state.state !== "playing" ? status.text : whose(), now);
+  changed();
+}
+
+function spoken() {
+  if (seen?.outcome === "no_face") return "no face";
+  return faces.read?.state === "ready" ? wordOf(faces.read) : "";
+}
+
+/** What grows old while nothing comes. */
+function tick() {
+  const sinceMs = performance.now() - answeredTakenMs;
+  if (seen && !seen.old && sinceMs > STALE_MS) {
+    seen.old = true;
+    clear();
+  }
+  figures.showFreshness(panel.isActive, sinceMs, STALE_MS, tally.figures().ageMs);
+  tell();
+}
+
+// Settings
+
+/** @param {import("./settings.js").Settings} wanted */
+async function onSettings(wanted) {
+  const before = settings;
+  apply(wanted);
+  keep(wanted);
+  const changes = changesOf(before, wanted, ownModel);
+  if (link.state.name === "refused") return onSource();
+  if (!link.stream || !Object.keys(changes).length) return;
   try {
-    return await (await fetch("readyz", { cache: "no-store" })).json();
-  } catch {
-    return null;
+    await link.stream.update(changes);
+    write(settingsNote, "");
+  } catch (error) {
+    // Stopped before it was answered: the next session begins with it.
+    if (error instanceof TimeConvError && error.code === "closed") return;
+    // It was refused whole: the service goes on as before, and so does the page.
+    apply(before);
+    keep(before);
+    write(settingsNote, `The server refused that: ${error instanceof Error ? error.message : error}`);
   }
 }
 
-/** @param {any} [started] the session, once there is one */
-async function showService(started) {
-  const about = await readiness();
-  if (!about?.device) return;
-  const model = started ? `${started.model}@${started.version}` : about.model;
-  view.setService(`Model ${model} · device ${about.device} · detector ${started?.crop.detector ?? about.detector}`);
+/** @param {import("./settings.js").Settings} now */
+function apply(now) {
+  settings = now;
+  form.show(now);
+  reading.showRaw(now.raw);
+  useStream();
+  changed();
 }
 
 // Counts, for the page and for whoever tests it
@@ -356,34 +361,23 @@ async function showService(started) {
 /** Sent = sum of outcomes + in flight + lost. */
 function snapshot() {
   return {
-    link,
-    source: source?.kind ?? null,
+    link: link.state.name,
+    source: panel.source?.kind ?? null,
     sessions: tally.sessions,
     resumed: tally.resumed,
-    sent: tally.sent,
-    inFlight: inFlight(),
-    lost: tally.lost,
-    outcomes: { ...tally.outcomes },
+    ...link.counts,
     prediction: lastPrediction,
-    totals: lastTotals,
+    totals: link.totals,
+    options: link.stream?.session?.options ?? null,
+    faces: faces.all.map(({ id, state }) => ({ id, state })),
+    picked: faces.picked,
+    faceOnly: { ...sender.faceCounts, now: sender.sendsFace },
+    rows: history.rows,
   };
 }
 
-function inFlight() {
-  return [...streams].reduce((sum, { inFlight }) => sum + inFlight, 0);
-}
-
-/** @returns {string} */
-function countsInWords() {
-  const told = Object.entries(OUTCOMES).filter(([outcome]) => tally.outcomes[outcome]);
-  const parts = told.map(([outcome, words]) => `${tally.outcomes[outcome]} ${words}`);
-  if (tally.lost) parts.push(`${tally.lost} lost with the connection`);
-  if (inFlight()) parts.push(`${inFlight()} on the way`);
-  return tally.sent ? `${tally.sent} sent: ${parts.join(", ")}.` : "None yet.";
-}
-
 function changed() {
-  view.setFigures(() => ({ figures: tally.figures(), counts: countsInWords() }));
+  figures.show(() => ({ figures: tally.figures(), counts: link.counts }));
   if (!waiting.length) return;
   const now = snapshot();
   waiting = waiting.filter(({ condition, resolve }) => !condition(now) || resolve(now));
@@ -391,45 +385,47 @@ function changed() {
 
 // Wiring
 
-view.controls.addEventListener("submit", (event) => {
+entry.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (isActive()) stop();
-  else start();
-});
-view.entry.addEventListener("submit", (event) => {
-  event.preventDefault();
-  key = view.takeKey();
-  follow();
-});
-view.controls.addEventListener("change", ({ target }) => {
-  if (target instanceof HTMLInputElement && target.type === "radio") choose(target.value === "file" ? "file" : "camera");
-});
-view.choose.addEventListener("click", () => view.file.click());
-view.file.addEventListener("change", () => {
-  chooseFile(view.file.files?.[0]);
-  // The same file, chosen again, is a change too.
-  view.file.value = "";
-});
-for (const event of ["play", "pause", "ended"]) view.video.addEventListener(event, follow);
-view.video.addEventListener("resize", () => view.fitStage());
-
-addEventListener("dragover", (event) => {
-  event.preventDefault();
-  view.stage.classList.add("dropping");
-});
-addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) view.stage.classList.remove("dropping");
-});
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  view.stage.classList.remove("dropping");
-  chooseFile(event.dataTransfer?.files[0]);
+  link.setKey(keyField.value);
+  keyField.value = "";
+  onSource();
 });
 
-eachFrame(view.video, (shown) => onFrame(shown).catch(onSourceProblem));
+function openWord() {
+  word.open();
+  if (panel.state.state === "none" && !panel.wantsFile) panel.start();
+  tell();
+}
+
+function showHelp() {
+  word.close();
+  const help = element("help", HTMLDetailsElement);
+  help.open = true;
+  help.querySelector("summary")?.focus();
+}
+
+element("word-open", HTMLButtonElement).addEventListener("click", openWord);
+describe(element("keys", HTMLElement));
+listen(
+  {
+    toggle: () => panel.toggle(),
+    word: () => (word.isOpen ? word.close() : openWord()),
+    next: () => pick(faces.next()),
+    largest: () => pick(null),
+    part: () => region.offered && !word.isOpen && region.edit(!region.editing),
+    help: showHelp,
+  },
+  () => settings.shortcuts,
+);
+
+// Where keys are asked for the list is refused before there is one, so it is asked for when it is wanted.
+element("settings-panel", HTMLDetailsElement).addEventListener("toggle", () => ownModel || listModels());
+apply(settings);
+eachFrame(stage.video, (shown) => onPicture(shown).catch((error) => panel.fail(error)));
 showService();
-// Figures of the last two seconds grow old also when nothing comes.
-setInterval(changed, 1_000);
+setInterval(tick, TICK_MS);
+onSource();
 
 Object.defineProperty(window, "timeconv", {
   value: Object.freeze({

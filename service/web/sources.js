@@ -1,9 +1,13 @@
-/** Where pictures come from: a camera or a video file, shown in a video element, and when each picture was taken. */
+/** Where pictures come from: a camera, a screen or a video file, shown in a video element, and when each was taken. */
+
+/** @typedef {"camera" | "screen" | "file"} Kind */
 
 /**
  * @typedef {object} Source
- * @property {"camera" | "file"} kind
+ * @property {Kind} kind
  * @property {string} name
+ * @property {boolean} mirrored shown as in a mirror, as one knows oneself
+ * @property {string} device of a camera: its id
  * @property {(shown: ShownFrame) => number} stampMs capture time to send for a frame, milliseconds since 1970
  * @property {() => void} release
  */
@@ -31,48 +35,107 @@ const LEAST_INTERVAL_MS = 30;
 const CAMERA_PROBLEMS = {
   NotAllowedError: "The camera is not allowed. Allow it for this page in the browser’s settings, then press Start.",
   NotFoundError: "No camera was found. Connect one and press Start, or choose a video file.",
-  NotReadableError: "The camera does not answer. Another program may be using it.",
+  NotReadableError: "The camera does not answer. Another program may be using it: close that, then press Start.",
+  OverconstrainedError: "This camera is gone. Choose another, then press Start.",
 };
+/** @type {Record<string, string>} */
+const SCREEN_PROBLEMS = {
+  NotAllowedError: "No screen or window was shared. Press Start to choose one.",
+  NotFoundError: "There is no screen to share.",
+  NotReadableError: "The system does not let the browser see the screen. Allow it there, then press Start.",
+};
+
+/** What this browser has, here. @returns {Record<Kind, boolean>} */
+export function available() {
+  const devices = navigator.mediaDevices;
+  return { camera: Boolean(devices?.getUserMedia), screen: Boolean(devices?.getDisplayMedia), file: true };
+}
+
+/**
+ * Cameras to choose from; before one was allowed browsers do not tell them apart, and there is no choice.
+ * @returns {Promise<{value: string, name: string}[]>}
+ */
+export async function cameras() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
+  return devices
+    .filter(({ kind, deviceId }) => kind === "videoinput" && deviceId)
+    .map(({ deviceId, label }, i) => ({ value: deviceId, name: label || `Camera ${i + 1}` }));
+}
 
 /**
  * @param {HTMLVideoElement} video
+ * @param {{device: string, widthPx: number}} wanted id of a camera; "": the one that faces the user
  * @param {(problem: SourceError) => void} onLost the camera was taken away
  * @returns {Promise<Source>}
  * @throws {SourceError}
  */
-export async function openCamera(video, onLost) {
-  const stream = await askForCamera();
+export async function openCamera(video, { device, widthPx }, onLost) {
+  if (!navigator.mediaDevices) {
+    throw new SourceError("Browsers give the camera only to pages from https or localhost. A video file works here.");
+  }
+  const which = device ? { deviceId: { exact: device } } : { facingMode: "user" };
+  const asked = { audio: false, video: { ...which, width: { ideal: widthPx }, height: { ideal: (widthPx * 3) / 4 } } };
+  const stream = await granted(navigator.mediaDevices.getUserMedia(asked), CAMERA_PROBLEMS, "camera");
+  const source = live("camera", video, stream, () => onLost(new SourceError("The camera has stopped. Press Start to try again.")));
+  const { facingMode, deviceId } = stream.getVideoTracks()[0].getSettings();
+  return { ...source, mirrored: facingMode !== "environment", device: deviceId ?? "" };
+}
+
+/**
+ * A tab, a window or the whole screen: the browser asks which.
+ * @param {HTMLVideoElement} video
+ * @param {(problem: SourceError) => void} onLost sharing was stopped
+ * @returns {Promise<Source>}
+ * @throws {SourceError}
+ */
+export async function openScreen(video, onLost) {
+  if (!navigator.mediaDevices?.getDisplayMedia) throw new SourceError("This browser cannot share a screen with a page.");
+  const asking = navigator.mediaDevices.getDisplayMedia({ audio: false, video: { frameRate: { ideal: 25 } } });
+  const stream = await granted(asking, SCREEN_PROBLEMS, "screen");
+  return live("screen", video, stream, () => onLost(new SourceError("Sharing was stopped. Press Start to share again.")));
+}
+
+/**
+ * @param {Promise<MediaStream>} asking
+ * @param {Record<string, string>} problems by the name of the error
+ * @param {string} what
+ * @returns {Promise<MediaStream>}
+ */
+async function granted(asking, problems, what) {
+  try {
+    return await asking;
+  } catch (error) {
+    const name = error instanceof Error ? error.name : "";
+    throw new SourceError(problems[name] ?? `The ${what} cannot be used (${name || error}).`);
+  }
+}
+
+/**
+ * @param {Kind} kind
+ * @param {HTMLVideoElement} video
+ * @param {MediaStream} stream
+ * @param {() => void} onEnded not by `release`
+ * @returns {Source}
+ */
+function live(kind, video, stream, onEnded) {
   const [track] = stream.getVideoTracks();
-  track.addEventListener("ended", () => onLost(new SourceError("The camera has stopped. Press Start to try again.")));
+  track.addEventListener("ended", onEnded);
   video.srcObject = stream;
   video.controls = false;
   // Refused or interrupted playing shows as a picture that does not come, which the page says anyway.
   video.play().catch(() => {});
   return {
-    kind: "camera",
+    kind,
     name: track.label,
+    mirrored: false,
+    device: "",
     stampMs: ({ takenMs }) => performance.timeOrigin + takenMs,
     release: () => {
+      track.removeEventListener("ended", onEnded);
       stream.getTracks().forEach((each) => each.stop());
       if (video.srcObject === stream) video.srcObject = null;
     },
   };
-}
-
-/** @returns {Promise<MediaStream>} */
-async function askForCamera() {
-  if (!navigator.mediaDevices) {
-    throw new SourceError("Browsers give the camera only to pages from https or localhost. A video file works here.");
-  }
-  try {
-    return await navigator.mediaDevices.getUserMedia({
-      audio: false,
-      video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } },
-    });
-  } catch (error) {
-    const name = error instanceof Error ? error.name : "";
-    throw new SourceError(CAMERA_PROBLEMS[name] ?? `The camera cannot be used (${name || error}).`);
-  }
 }
 
 /**
@@ -102,6 +165,8 @@ export async function openFile(video, file) {
   return {
     kind: "file",
     name: file.name,
+    mirrored: false,
+    device: "",
     stampMs: (shown) => performance.timeOrigin + times.stampMs(shown),
     release,
   };

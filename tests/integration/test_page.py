@@ -2,8 +2,11 @@
 
 import json
 import re
+from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from csv import DictReader
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -14,18 +17,21 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import SecretStr
 from websockets.sync.client import connect
 
+from loadtest.clips import encoded, moving_face
 from service import protocol
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
-from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, chromium, needs_chromium
+from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, Page, chromium, needs_chromium
 from tests.client.fake_server import started
 from tests.conftest import LiveServer, serving
 from tests.cutting_proxy import cutting_proxy
 
 WEB = Path(str(files("service"))) / "web"
+DOCS = Path(__file__).parents[2] / "docs"
 PARTS = sorted(WEB.iterdir())
 TYPES = {
     ".css": "text/css",
@@ -39,6 +45,33 @@ TYPES = {
 AFTER_FRAMES = """(left) => new Promise(done => {
     const next = () => left-- ? document.querySelector("video").requestVideoFrameCallback(next) : done();
     next();
+})"""
+
+# What camera and screen show from now on: `people` at these places, 960x540 in all, each a little unsteady. The second
+# is mirrored, so that they are not alike.
+SCENE = """(async (picture) => {
+    const bytes = Uint8Array.from(atob(picture), (char) => char.charCodeAt(0));
+    const image = await createImageBitmap(new Blob([bytes]));
+    const canvas = Object.assign(document.createElement("canvas"), {width: 960, height: 540});
+    const context = canvas.getContext("2d");
+    window.people = [{x: 0, y: 20, size: 500}, {x: 520, y: 60, size: 420, mirrored: true}];
+    let time = 0;
+    const draw = () => {
+        context.fillStyle = "#567";
+        context.fillRect(0, 0, 960, 540);
+        for (const {x, y, size, mirrored} of people) {
+            context.save();
+            context.translate(x + 3 * Math.sin(time / 8) + (mirrored ? size : 0), y + 3 * Math.cos(time / 6));
+            context.scale(mirrored ? -1 : 1, 1);
+            context.drawImage(image, 0, 0, size, size);
+            context.restore();
+        }
+        time += 1;
+    };
+    draw();
+    setInterval(draw, 40);
+    const shown = async () => canvas.captureStream(25);
+    Object.assign(navigator.mediaDevices, {getUserMedia: shown, getDisplayMedia: shown});
 })"""
 
 
@@ -60,6 +93,7 @@ def test_a_part_is_served_as_it_is_with_its_type_and_a_policy(live_server: LiveS
     policy = reply.headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
+    assert "camera=(self)" in reply.headers["permissions-policy"]
 
 
 def test_the_page_is_at_the_root(live_server: LiveServer) -> None:
@@ -106,12 +140,81 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def webm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A second of a smiling face, as browsers can play it."""
+    clip = tmp_path_factory.mktemp("clip") / "talk.webm"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"VP80"), 25, (320, 240))
+    for frame in moving_face(25):
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return clip.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def script(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
+    """A tab from which parts of the page can be imported, one by one."""
+    with browser.page(live_server.url + "/page/steady.js") as page:
+        yield page
+
+
 def accounted(counts: dict[str, Any]) -> int:
     return sum(counts["outcomes"].values()) + counts["inFlight"] + counts["lost"]
 
 
+def choose(page: Page, kind: str) -> None:
+    page.run(f"document.querySelector('[name=source][value={kind}]').click()")
+
+
+def put(page: Page, **settings: Any) -> None:
+    """Set settings as a user does, one after the other."""
+    for name, value in settings.items():
+        page.run(
+            f"""(() => {{
+                const field = document.getElementById("settings").elements.{name};
+                if (field.type === "checkbox") field.checked = {json.dumps(value)};
+                else field.value = {json.dumps(value)};
+                field.dispatchEvent(new Event("change", {{bubbles: true}}));
+            }})()"""
+        )
+
+
+def type_key(page: Page, key: str, on: str = "document.activeElement") -> None:
+    about = f"{{key: {json.dumps(key)}, bubbles: true, cancelable: true}}"
+    page.run(f"void {on}.dispatchEvent(new KeyboardEvent('keydown', {about}))")
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait for what the page does by itself."""
+    page.run(f"new Promise(met => (function look() {{ {condition} ? met() : requestAnimationFrame(look); }})())")
+
+
+def drop(page: Page, content: bytes, name: str) -> None:
+    page.run(
+        f"""void (() => {{
+            const bytes = Uint8Array.from(atob("{b64encode(content).decode()}"), (char) => char.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([bytes], "{name}", {{type: "video/webm"}}));
+            dispatchEvent(new DragEvent("drop", {{dataTransfer, cancelable: true}}));
+        }})()"""
+    )
+
+
 class TestInABrowser:
     pytestmark = needs_chromium
+
+    @pytest.fixture
+    def fresh(self, browser: Browser, live_server: LiveServer) -> Iterator[Page]:
+        """The page, nothing done, nothing kept."""
+        with browser.page(live_server.url + "/") as page:
+            yield page
+            page.run("localStorage.clear()")
+
+    @pytest.fixture
+    def scene(self, fresh: Page, astronaut: NDArray[np.uint8]) -> Page:
+        """The page, with two people before the camera, or on the screen."""
+        fresh.run(f"({SCENE})('{b64encode(encoded([astronaut])[0]).decode()}')")
+        return fresh
 
     def test_predictions_appear_and_outcomes_add_up(self, browser: Browser, live_server: LiveServer) -> None:
         """With a camera word and bars come, every frame is accounted for, and the console stays empty."""
@@ -251,28 +354,31 @@ class TestInABrowser:
             page.run("opened(2)")
             page.when("s.link === 'connecting'")
 
-    def test_a_camera_that_is_not_allowed_is_explained(self, browser: Browser, live_server: LiveServer) -> None:
-        """A refused permission is told in words, also to a screen reader."""
-        with browser.page(live_server.url + "/") as page:
-            page.run(
-                """void (navigator.mediaDevices.getUserMedia =
-                    async () => { throw new DOMException("", "NotAllowedError"); })"""
-            )
-            page.press("toggle")
-            assert page.told("announcer").startswith("The camera is not allowed.")
-            assert page.text("status") == page.text("announcer")
+    @pytest.mark.parametrize(
+        ("kind", "error", "said"),
+        [
+            ("camera", "NotAllowedError", "The camera is not allowed."),
+            ("camera", "NotFoundError", "No camera was found."),
+            ("camera", "NotReadableError", "The camera does not answer. Another program may be using it"),
+            ("screen", "NotAllowedError", "No screen or window was shared."),
+        ],
+    )
+    def test_a_source_that_cannot_be_had_is_explained(self, fresh: Page, kind: str, error: str, said: str) -> None:
+        """What is refused or missing is told in words, also to a screen reader, with what to do; Start tries again."""
+        fresh.run(
+            f"""void (navigator.mediaDevices.getUserMedia = navigator.mediaDevices.getDisplayMedia =
+                async () => {{ throw new DOMException("", "{error}"); }})"""
+        )
+        choose(fresh, kind)
+        fresh.press("toggle")
+        fresh.says("status", said)
+        assert fresh.text("announcer") == fresh.text("status")
+        assert fresh.text("toggle") == "Start"
 
-    def test_a_file_that_is_no_video_is_explained(self, browser: Browser, live_server: LiveServer) -> None:
+    def test_a_file_that_is_no_video_is_explained(self, fresh: Page) -> None:
         """A dropped file that the browser cannot play is named."""
-        with browser.page(live_server.url + "/") as page:
-            page.run(
-                """void (() => {
-                    const dataTransfer = new DataTransfer();
-                    dataTransfer.items.add(new File(["no video"], "notes.webm", {type: "video/webm"}));
-                    dispatchEvent(new DragEvent("drop", {dataTransfer, cancelable: true}));
-                })()"""
-            )
-            assert page.told("announcer").startswith("This browser cannot play notes.webm.")
+        drop(fresh, b"no video", "notes.webm")
+        fresh.says("status", "This browser cannot play notes.webm.")
 
     def test_capture_times_of_a_video_never_go_back(self, browser: Browser, live_server: LiveServer) -> None:
         """Frames lie apart as in the video; a seek becomes a gap that empties the window, a pause keeps its length."""
@@ -286,3 +392,366 @@ class TestInABrowser:
                 }})"""
             )
         assert np.diff(stamps) == pytest.approx([40, 1100, 40, 9000, 20])
+
+    def test_several_faces_are_told_and_one_is_picked(self, scene: Page) -> None:
+        """Each face has its id and word; the largest is read until another is picked, and once that is gone."""
+        put(scene, faces=3)
+        scene.press("toggle")
+        two = scene.when("s.faces.length === 2 && s.faces.every(f => f.state === 'ready')")["faces"]
+        largest, other = (face["id"] for face in two)
+        scene.says("read-of", f"of face {largest}, the largest")
+        until(scene, "document.querySelectorAll('#face-list button').length === 2")
+        buttons = scene.run("[...document.querySelectorAll('#face-list button .face-id')].map(id => id.textContent)")
+        assert buttons == [f"Face {number}" for number in sorted((largest, other))]
+
+        scene.run(f"document.querySelectorAll('#face-list button')[{sorted((largest, other)).index(other)}].click()")
+        scene.when(f"s.picked === {other}")
+        scene.says("read-of", f"of face {other}")
+        scene.run("void people.pop()")
+        scene.says("status", f"Face {other} is not seen just now.")
+        scene.says("status", f"Face {other} is gone; the largest is read.")
+        gone = scene.when("s.picked === null && s.faces.length === 1")
+        assert gone["faces"][0]["id"] == largest
+        assert gone["sent"] == accounted(gone)
+
+    def test_a_face_is_picked_in_the_picture_or_by_key(self, scene: Page) -> None:
+        """A click on a face's box reads it, a click beside them changes nothing; N reads the next, L the largest."""
+        # High enough for the picture to fill its frame.
+        scene.emulate(width=1280, height=900)
+        put(scene, faces=2)
+        scene.press("toggle")
+        other = scene.when("s.faces.length === 2")["faces"][1]["id"]
+        for place, picked in ((0.79, other), (0.99, other)):
+            # The camera's picture is mirrored.
+            scene.run(
+                f"""(() => {{
+                    const {{left, top, width, height}} = document.getElementById("stage").getBoundingClientRect();
+                    const at = {{clientX: left + (1 - {place}) * width, clientY: top + 0.3 * height, bubbles: true}};
+                    document.getElementById("video").dispatchEvent(new MouseEvent("click", at));
+                }})()"""
+            )
+            assert scene.when("s.faces.length === 2")["picked"] == picked
+        type_key(scene, "l")
+        scene.when("s.picked === null")
+        type_key(scene, "n")
+        assert scene.when("s.picked !== null")["picked"] == other
+
+    def test_settings_are_applied_live_and_kept(self, fresh: Page) -> None:
+        """A change reaches the session that runs; the next visit has it; what the server refuses is taken back."""
+        fresh.press("toggle")
+        fresh.when("s.outcomes.prediction >= 1")
+        fresh.says("service", "Network timeconv-resnet20@")
+        put(fresh, smoothingMs=1000, maxAgeMs=0, model="timeconv-mini-xception")
+        changed = fresh.when("s.options.model.startsWith('timeconv-mini') && s.options.smoothing_ms === 1000")
+        assert changed["options"]["max_age_ms"] is None
+        assert changed["sessions"] == 1
+        fresh.says("service", "Network timeconv-mini-xception@")
+        kept = fresh.run("JSON.parse(localStorage.getItem('timeconv.settings'))")
+        assert (kept["smoothingMs"], kept["model"]) == (1000, "timeconv-mini-xception")
+
+        fresh.run("void document.querySelector('#model').add(new Option('none-such'))")
+        put(fresh, model="none-such")
+        fresh.says("settings-note", "The server refused that: ")
+        assert fresh.run("document.querySelector('#model').value") == "timeconv-mini-xception"
+        fresh.run("document.querySelector('#settings [type=reset]').click()")
+        assert fresh.when("s.options.smoothing_ms === 250")["options"]["model"].startswith("timeconv-resnet20")
+
+    def test_the_face_alone_is_sent(self, fresh: Page) -> None:
+        """With that setting faces go out once one is found; without it, or with several, whole frames again."""
+        put(fresh, faceOnly=True)
+        fresh.press("toggle")
+        faces = fresh.when("s.faceOnly.faces >= 10 && s.options.region === 'whole'")
+        assert faces["faceOnly"]["whole"] >= 5
+        assert faces["sent"] == accounted(faces)
+        put(fresh, faces=2)
+        assert fresh.run("document.querySelector('[name=faceOnly]').disabled") is True
+        back = fresh.when("!s.faceOnly.now && s.options.region === 'detect' && s.options.faces === 2")
+        again = fresh.when(f"s.outcomes.prediction > {back['outcomes']['prediction']}")
+        assert again["sent"] == accounted(again)
+
+    def test_what_was_read_is_drawn_and_saved(self, fresh: Page) -> None:
+        """The file has a row for every frame that has its outcome; the picture is a PNG; clearing begins anew."""
+        fresh.run(
+            """void (() => {
+                window.saved = [];
+                const make = URL.createObjectURL;
+                URL.createObjectURL = (blob) => (saved.push(blob), make.call(URL, blob));
+                HTMLAnchorElement.prototype.click = function () { saved.at(-1).called = this.download; };
+            })()"""
+        )
+        fresh.press("toggle")
+        fresh.when("s.outcomes.prediction >= 5")
+        fresh.press("toggle")
+        done = fresh.when("s.link === 'closed' && s.inFlight === 0 && s.totals")
+        until(fresh, "!document.getElementById('clear').disabled")
+        fresh.press("save-csv")
+        name, csv = fresh.run("saved[0].text().then(text => [saved[0].called, text])")
+        assert re.fullmatch(r"timeconv-[\dT-]+\.csv", name)
+        rows = list(DictReader(csv.splitlines()))
+        assert len(rows) == done["rows"] == sum(done["outcomes"].values())
+        assert Counter(row["outcome"] for row in rows) == done["outcomes"]
+        assert {row["emotion"] for row in rows if row["outcome"] == "prediction"} <= set(
+            done["prediction"]["faces"][0]["smoothed"]
+        )
+        assert fresh.run("document.getElementById('timeline').ariaLabel") is not None
+
+        fresh.press("save-png")
+        until(fresh, "saved.length > 1")
+        assert fresh.run("saved[1].slice(1, 4).text()") == "PNG"
+        fresh.press("clear")
+        assert fresh.when("s.rows === 0")["sent"] == done["sent"]
+
+    def test_one_word_fills_the_page_and_is_left(self, fresh: Page) -> None:
+        """W opens it and starts the camera; it shows the face's word; Escape gives page and focus back."""
+        fresh.run("document.getElementById('word-open').focus()")
+        type_key(fresh, "w")
+        fresh.when("s.outcomes.prediction >= 1")
+        fresh.says("big-word", "happy")
+        assert fresh.run("[document.getElementById('page').inert, document.activeElement.id]") == [True, "word-leave"]
+        type_key(fresh, "Escape")
+        assert fresh.run("document.getElementById('word-mode').hidden") is True
+        assert fresh.run("[document.getElementById('page').inert, document.activeElement.id]") == [False, "word-open"]
+
+    def test_one_word_says_nothing_of_what_is_past(self, browser: Browser, live_server: LiveServer) -> None:
+        """An uncertain face is "not sure"; without a fresh answer the word goes by itself, and so does the page's reading."""
+        stages = ("wait", "decode", "detect", "crop", "queue", "infer", "total")
+        prediction = {"type": "prediction", "age_ms": 5, "timing_ms": dict.fromkeys(stages, 1), "batch_size": 1}
+        quality = {"size": 200, "brightness": 0.5, "sharpness": 0.5}
+        seen = {
+            "id": 3,
+            "box": [200, 150, 200, 200],
+            "crop_box": [200, 150, 200, 200],
+            "score": 0.9,
+            "quality": quality,
+        }
+        read = {"state": "ready", "emotion": "sad", "probabilities": {"sad": 1}, "smoothed": {"sad": 1}}
+        with browser.page(live_server.url + "/") as page:
+            page.run(SILENT_SOCKET)
+            page.press("word-open")
+            page.run("opened(1)")
+            page.run(f"socket.say({protocol.encode(started(max_in_flight=1)).decode()})")
+            page.when("s.sent === 1")
+            faces = [{**seen, **read, "uncertain": True}]
+            page.run(f"socket.say({json.dumps({**prediction, 'seq': 0, 'faces': faces})})")
+            page.says("big-word", "not sure")
+            page.says("big-word", "\N{EN DASH}")
+            assert page.text("word") == "\N{EN DASH}"
+            page.says("fresh", "Nothing new for ")
+            assert page.run("document.getElementById('fresh').dataset.state") == "old"
+
+    def test_a_part_of_a_screen_is_read(self, scene: Page) -> None:
+        """A shared screen is read as a whole, then as the part that is set with the sliders or drawn on the picture."""
+        put(scene, faces=2)
+        choose(scene, "screen")
+        scene.press("toggle")
+        scene.when("s.source === 'screen' && s.faces.length === 2")
+        assert scene.run("document.getElementById('video').className") == ""
+        scene.run(
+            """void (() => {
+                const slider = document.querySelector("#region-panel [name=right]");
+                slider.value = 53;
+                slider.dispatchEvent(new Event("input", {bubbles: true}));
+            })()"""
+        )
+        # The part is 509 pixels wide, so it is sent as it is; the other person is not in it.
+        half = scene.when("s.faces.length === 1 && s.faces[0].state === 'ready'")
+        x, _, w, _ = half["prediction"]["faces"][0]["box"]
+        assert x + w < 509
+        scene.run(
+            """void (() => {
+                const pane = document.getElementById("region-pane");
+                pane.setPointerCapture = () => {};
+                const {left, top, width, height} = pane.getBoundingClientRect();
+                const drag = [["pointerdown", 0.99, 0.99], ["pointermove", 0.53, 0.93], ["pointerup", 0.53, 0.93]];
+                for (const [type, x, y] of drag) {
+                    const at = {clientX: left + x * width, clientY: top + y * height};
+                    pane.dispatchEvent(new PointerEvent(type, {...at, pointerId: 1, button: 0, bubbles: true}));
+                }
+            })()"""
+        )
+        values = scene.run("[...document.querySelectorAll('#region-panel input')].map(input => Number(input.value))")
+        assert values == pytest.approx([53, 99, 93, 99], abs=1)
+        scene.says("word", "no face")
+        scene.press("region-done")
+        assert scene.run("document.activeElement.id") == "region-toggle"
+        scene.run(
+            "void document.getElementById('video').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))"
+        )
+        scene.says("status", "Sharing was stopped.")
+
+    def test_a_video_file_is_played_to_its_end(self, fresh: Page, webm: bytes) -> None:
+        """A dropped video is read while it plays; at its end the page says so, and Start plays it again."""
+        drop(fresh, webm, "talk.webm")
+        fresh.when("s.source === 'file' && s.outcomes.prediction >= 1")
+        assert fresh.text("choose") == "talk.webm"
+        ended = fresh.when("s.link === 'closed' && s.inFlight === 0")
+        assert fresh.text("status") == "The video is at its end. Press Start to play it again."
+        fresh.press("toggle")
+        again = fresh.when(f"s.outcomes.prediction > {ended['outcomes']['prediction']}")
+        assert again["sent"] == accounted(again)
+
+    def test_shortcuts_leave_typing_alone(self, fresh: Page) -> None:
+        """A letter in a list or field is the field's; switched off, shortcuts do nothing anywhere."""
+        fresh.run("document.getElementById('settings-panel').open = true")
+        type_key(fresh, "w", "document.getElementById('model')")
+        put(fresh, shortcuts=False)
+        type_key(fresh, "w", "document.body")
+        assert fresh.run("document.getElementById('word-mode').hidden") is True
+        put(fresh, shortcuts=True)
+        type_key(fresh, "?", "document.body")
+        assert fresh.run("document.getElementById('help').open") is True
+
+    def test_what_the_browser_has_not_is_not_offered(self, fresh: Page) -> None:
+        """Without sharing of screens there is no such source; without cameras, as over http, it says why."""
+        fresh.call(
+            "Page.addScriptToEvaluateOnNewDocument",
+            source="Object.defineProperty(Navigator.prototype, 'mediaDevices', {get: () => undefined})",
+        )
+        fresh.call("Page.reload")
+        fresh.run("new Promise(loaded => document.readyState === 'complete' ? loaded() : onload = loaded)")
+        fresh.says("status", "Choose a video file, or drop one here.")
+        assert fresh.run("[...document.querySelectorAll('.choice label')].map(label => label.hidden)") == [
+            True,
+            True,
+            False,
+        ]
+        assert fresh.text("source-note").startswith("Browsers give camera and screen only to pages from https")
+
+    def test_a_camera_is_chosen(self, fresh: Page) -> None:
+        """Where there are several cameras the user chooses; the back one of a phone is not mirrored."""
+        fresh.run(
+            """void (() => {
+                const cameras = ["Front", "Back"].map((label) => ({kind: "videoinput", deviceId: label, label}));
+                navigator.mediaDevices.enumerateDevices = async () => cameras;
+                window.asked = [];
+                const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+                navigator.mediaDevices.getUserMedia = async ({video}) => {
+                    asked.push(video);
+                    const stream = await open({video: true});
+                    const isBack = video.deviceId?.exact === "Back";
+                    stream.getVideoTracks()[0].getSettings = () =>
+                        ({deviceId: isBack ? "Back" : "Front", facingMode: isBack ? "environment" : "user"});
+                    return stream;
+                };
+            })()"""
+        )
+        fresh.press("toggle")
+        fresh.says("camera", "FrontBack")
+        fresh.when("s.outcomes.prediction >= 1")
+        assert fresh.run("[asked[0].facingMode, document.getElementById('video').className]") == ["user", "mirrored"]
+        fresh.run(
+            """void (() => {
+                const select = document.getElementById("camera");
+                select.value = "Back";
+                select.dispatchEvent(new Event("change", {bubbles: true}));
+            })()"""
+        )
+        fresh.when("s.sessions === 2")
+        assert fresh.run("[asked[1].deviceId.exact, document.getElementById('video').className]") == ["Back", ""]
+
+    def test_shortcuts_are_documented(self, fresh: Page) -> None:
+        """The table of docs/page.md and the page's own list are those of the code."""
+        shortcuts = "({SHORTCUTS}) => SHORTCUTS.map(({key, does}) => [key.toUpperCase(), does])"
+        keys = fresh.run(f"import('/page/shortcuts.js').then({shortcuts})")
+        rows = re.findall(r"^\| `(.)` \| (.+?) \|$", (DOCS / "page.md").read_text(), re.MULTILINE)
+        assert [list(row) for row in rows] == keys
+        words = "({children: [key, does]}) => [key.textContent, does.textContent]"
+        shown = fresh.run(f"[...document.querySelectorAll('#keys div')].map({words})")
+        assert shown == keys
+
+
+class TestItsParts:
+    """Values in, values out: no camera, no server."""
+
+    pytestmark = needs_chromium
+
+    def test_a_calm_word(self, script: Page) -> None:
+        """It settles, dwells, goes at once when there is no face, and when the newest picture is over a second old."""
+        seen = [
+            (0, "happy"),
+            (200, "happy"),
+            (400, "happy"),
+            (500, "sad"),
+            (1000, "sad"),
+            (1700, "sad"),
+            (1800, "no face"),
+        ]
+        seen += [(2200, "no face"), (3100, None), (3300, None)]
+        words = script.run(
+            f"""import("/page/steady.js").then(({{CalmWord}}) => {{
+                const calm = new CalmWord({{settleMs: 300, dwellMs: 1200, staleMs: 1000}});
+                return {json.dumps(seen)}.map(([atMs, word]) => {{
+                    if (word) calm.see(word, atMs);
+                    return calm.at(atMs);
+                }});
+            }})"""
+        )
+        none = "\N{EN DASH}"
+        assert words == [none, none, "happy", "happy", "happy", "sad", "sad", "no face", "no face", none]
+
+    @pytest.mark.parametrize(
+        ("state", "link", "seen", "said"),
+        [
+            ({}, "open", None, "Connected. Waiting for the first picture."),
+            ({"state": "asking", "kind": "screen"}, "closed", None, "Choose the tab, window or screen to read."),
+            ({"state": "standing", "kind": "screen"}, "open", None, "What is shared stands still, or is hidden"),
+            ({}, "paused", None, "Paused while this page is hidden."),
+            ({}, "locked", None, "The server asks for an API key. Enter it below."),
+            ({}, "open", {"outcome": "expired", "old": False}, "The answers come too late to show."),
+            (
+                {},
+                "open",
+                {"outcome": "overloaded", "old": False},
+                "The server did not read a frame: server overloaded.",
+            ),
+            ({}, "open", {"quality": {"brightness": 0.1}}, "The face is very dark."),
+            ({}, "open", {"quality": {"brightness": 0.95}}, "The face is very bright."),
+            ({}, "open", {"quality": {"size": 33}}, "The face is very small. Come closer."),
+            ({}, "open", {"quality": {"sharpness": 0.01}}, "The face is blurred."),
+            ({}, "open", {"quality": {}, "gone": 4}, "Face 4 is gone; the largest is read. Reading the face."),
+        ],
+    )
+    def test_the_status_says_what_to_do(
+        self, script: Page, state: dict[str, Any], link: str, seen: dict[str, Any] | None, said: str
+    ) -> None:
+        """One line for each state of source, connection and face."""
+        source = {"kind": "camera", "state": "playing", "problem": "", "hasFile": False, **state}
+        if seen and "quality" in seen:
+            quality = {"size": 100, "brightness": 0.5, "sharpness": 0.5, **seen["quality"]}
+            seen = {"outcome": "prediction", "old": False, **seen, "face": {"state": "ready", "quality": quality}}
+        about = {"name": link, "message": "", "retryInMs": 0, "again": False}
+        told = script.run(
+            f"""import("/page/status.js").then(({{statusOf}}) =>
+                statusOf({json.dumps(source)}, {json.dumps(about)}, false, {json.dumps(seen)}).text)"""
+        )
+        assert told.startswith(said)
+
+    def test_kept_settings_are_not_trusted(self, script: Page) -> None:
+        """What is not allowed in them, of another type or unknown is as by default."""
+        given = {"faces": 9, "smoothingMs": 500, "maxAgeMs": "0", "model": 5, "raw": True, "key": "tc_secret"}
+        checked, default = script.run(
+            f"""import("/page/settings.js").then(({{checked, DEFAULTS}}) => [checked({json.dumps(given)}), DEFAULTS])"""
+        )
+        assert checked == {**default, "smoothingMs": 500, "raw": True}
+
+    def test_a_region_keeps_its_edges_in_order(self, script: Page) -> None:
+        """Corners in any order make a rectangle within the picture, a tiny one none; edges stop before each other."""
+        drawn, tiny, stopped, pixels = script.run(
+            """import("/page/region.js").then(({between, inPixels, moved}) => {
+                const region = between([0.9, -0.2], [0.4, 0.5]);
+                const tiny = between([0.5, 0.5], [0.52, 0.9]);
+                return [region, tiny, moved(region, "left", 1), inPixels(region, 1280, 720)];
+            })"""
+        )
+        assert drawn == pytest.approx({"x": 0.4, "y": 0, "w": 0.5, "h": 0.5})
+        assert tiny is None
+        assert stopped == pytest.approx({"x": 0.85, "y": 0, "w": 0.05, "h": 0.5})
+        assert pixels == [512, 0, 640, 360]
+
+    def test_a_box_lies_where_the_part_lies(self, script: Page) -> None:
+        """A box in what was sent is told in fractions of the whole picture."""
+        area = script.run(
+            """import("/page/stage.js").then(({inPicture}) =>
+                inPicture([80, 60, 160, 120], {width: 320, height: 240, region: {x: 0.5, y: 0, w: 0.5, h: 1}}))"""
+        )
+        assert area == pytest.approx({"x": 0.625, "y": 0.25, "w": 0.25, "h": 0.5})
