@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from loadtest.clips import FRAMES_PER_S, encoded, there_and_back
+from loadtest.people import Person, scene, two_people
 from service.settings import Settings
 from tests.chromium import Browser, Page, chromium, needs_chromium
 from tests.conftest import LiveServer, serving
@@ -38,8 +40,11 @@ OUTLINED = """(element) => [element, element.nextElementSibling].some((each) => 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium whose camera shows a smiling face that moves."""
-    with chromium(tmp_path_factory.mktemp("chromium")) as running:
+    """Chromium whose camera shows two people."""
+    one, other = two_people()
+    people = [Person(one, lambda time_s: (180 + 20 * time_s, 240, 130)), Person(other, lambda _: (460, 240, 120))]
+    frames = encoded(scene(people, index / FRAMES_PER_S) for index in range(FRAMES_PER_S))
+    with chromium(tmp_path_factory.mktemp("chromium"), there_and_back(frames)) as running:
         yield running
 
 
@@ -73,6 +78,19 @@ def read_a_face(page: Page) -> None:
 
 def open_all(page: Page) -> None:
     read_a_face(page)
+    page.run(
+        """(() => {
+            const faces = document.getElementById("faces-most");
+            faces.value = "3";
+            faces.dispatchEvent(new Event("change", {bubbles: true}));
+        })()"""
+    )
+    page.run(
+        """new Promise((shown) => {
+            const look = () => document.getElementById("faces").hidden ? requestAnimationFrame(look) : shown();
+            look();
+        })"""
+    )
     page.run("void document.querySelectorAll('details').forEach((details) => (details.open = true))")
 
 

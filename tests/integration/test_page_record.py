@@ -203,7 +203,8 @@ def test_the_oldest_rows_are_dropped_and_counted(page: Page) -> None:
             for (let id = 0; id < 3_000; id += 1) record.add("no_face", null, frame(id));
             const full = [record.rows, record.dropped, record.fileName.includes("without")];
             // Another stream, which counts from 0 again.
-            for (let id = 0; id < 5_000; id += 1) record.add("no_face", null, frame(id, {session: "s-2", after: 3_000}));
+            const other = {session: "s-2", after: 3_000};
+            for (let id = 0; id < 5_000; id += 1) record.add("no_face", null, frame(id, other));
             const told = [full, record.dropped, record.fileName, await write(record)];
             record.clear();
             return [...told, [record.rows, record.dropped, await write(record)]];
