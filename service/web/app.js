@@ -191,6 +191,10 @@ function onLost({ frame }) {
  * @param {SeenFrame} frame
  */
 function show(outcome, message, frame) {
+  if (performance.now() - frame.takenMs > STALE_MS) {
+    seen = { outcome: "expired", old: false };
+    return tell();
+  }
   switch (outcome) {
     case "prediction":
       return showFaces(message, frame);

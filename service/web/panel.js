@@ -7,7 +7,7 @@ import { SourceError, available, cameras, openCamera, openFile, openScreen } fro
 /** @typedef {import("./sources.js").Source} Source */
 
 /** A live source from which nothing new has come for so long stands still. */
-const STANDING_MS = 2_000;
+const STANDING_MS = 1_000;
 
 export class SourcePanel {
   /** @type {Source | null} */

@@ -135,7 +135,7 @@ export class RegionPicker {
       input.value = String(percent);
       input.setAttribute("aria-valuetext", `${percent} %`);
     }
-    write(this.#toggle, isWhole(region) ? "Part of the picture…" : "Part chosen…");
+    write(this.#toggle, isWhole(region) ? "Choose part…" : "Part chosen…");
     this.#changed();
   }
 

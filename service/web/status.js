@@ -6,7 +6,7 @@
  */
 
 /**
- * The newest answer that says something of now. `age`: it is too old to be shown.
+ * The newest answer; one that came too late is `expired`, wherever it was late. `old`: it has got too old since.
  * @typedef {{outcome: string, needed?: number, face?: import("./timeconv.js").FaceResult | null, away?: number | null, gone?: number | null, old: boolean}} Seen
  */
 
@@ -102,11 +102,9 @@ function ofFaces({ kind, state }, seen) {
   if (!seen) return ["Connected. Waiting for the first picture.", false];
   switch (seen.outcome) {
     case "prediction":
-      return seen.old ? [LATE, true] : ofFace(seen);
     case "window_filling":
-      return seen.old ? [LATE, true] : [`A face. ${framesMore(seen.needed ?? 0)} for a reading.`, false];
     case "no_face":
-      return ["No face in the picture. Come closer, turn to the camera, or make more light.", false];
+      return seen.old ? ["No answer from the server just now.", true] : ofAnswer(seen);
     case "expired":
     case "superseded":
       return [LATE, true];
@@ -116,6 +114,16 @@ function ofFaces({ kind, state }, seen) {
 }
 
 const LATE = "The answers come too late to show. Try a smaller picture or fewer frames in the settings.";
+
+/**
+ * @param {Seen} seen
+ * @returns {[string, boolean]}
+ */
+function ofAnswer(seen) {
+  if (seen.outcome === "prediction") return ofFace(seen);
+  if (seen.outcome === "window_filling") return [`A face. ${framesMore(seen.needed ?? 0)} for a reading.`, false];
+  return ["No face in the picture. Come closer, turn to the camera, or make more light.", false];
+}
 
 /**
  * @param {Seen} seen

@@ -529,7 +529,7 @@ class TestInABrowser:
             page.run(
                 f"""void (() => {{
                     window.answers = true;
-                    const answer = (seq) => socket.say({{...{json.dumps({**prediction, "faces": faces})}, seq}});
+                    window.answer = (seq) => socket.say({{...{json.dumps({**prediction, "faces": faces})}, seq}});
                     socket.send = function (message) {{
                         const seq = this.sent.push(message) - 1;
                         if (answers) setTimeout(answer, 0, seq);
@@ -543,6 +543,11 @@ class TestInABrowser:
             page.says("word", "\N{EN DASH}")
             page.says("fresh", "Nothing new for ")
             assert page.run("document.getElementById('fresh').dataset.state") == "old"
+            page.says("status", "No answer from the server just now.")
+            # One that comes now is of a picture from then.
+            page.run("answer(socket.sent.length - 1)")
+            page.says("status", "The answers come too late to show.")
+            assert [page.text(element) for element in ("word", "big-word")] == ["\N{EN DASH}"] * 2
 
     def test_a_part_of_a_screen_is_read(self, scene: Page) -> None:
         """A shared screen is read as a whole, then as the part that is set with the sliders or drawn on the picture."""
@@ -703,6 +708,7 @@ class TestItsParts:
             ({}, "paused", None, "Paused while this page is hidden."),
             ({}, "locked", None, "The server asks for an API key. Enter it below."),
             ({}, "open", {"outcome": "expired", "old": False}, "The answers come too late to show."),
+            ({}, "open", {"outcome": "prediction", "old": True}, "No answer from the server just now."),
             (
                 {},
                 "open",
