@@ -1,4 +1,4 @@
-"""Whatever any of these tests makes the service say is held against the AsyncAPI document."""
+"""One browser for all; and whatever any of these tests makes the service say is held against the AsyncAPI document."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
@@ -7,10 +7,18 @@ import pytest
 
 from service import protocol
 from service.protocol import ServerMessage
+from tests.chromium import Browser, chromium
 from tests.documents import decoded, problems_of
 
 _LOOKED_AT = 3
 """Messages of a shape; thousands are alike."""
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium whose camera shows a smiling face that moves."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as running:
+        yield running
 
 
 class Overheard:

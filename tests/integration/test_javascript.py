@@ -21,7 +21,7 @@ from service import protocol
 from service.settings import Settings
 from service.vision.boxes import Box
 from service.vision.crop import CropGeometry, crop_face, crop_whole
-from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, Page, chromium, needs_chromium
+from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, Page, needs_chromium
 from tests.client.fake_server import prediction, started
 from tests.conftest import LiveServer, serving
 from tests.cutting_proxy import cutting_proxy
@@ -59,13 +59,6 @@ HELPERS = """(async () => {
 
 STARTED = protocol.encode(started(max_in_flight=2)).decode()
 PREDICTED = protocol.encode(prediction(0)).decode()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium whose camera shows a smiling face that moves."""
-    with chromium(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from loadtest.clips import encoded, moving_face
 from service.settings import Settings
-from tests.chromium import Browser, Page, chromium, needs_chromium
+from tests.chromium import Browser, Page, needs_chromium
 from tests.conftest import LiveServer, serving
 
 ROOT = Path(__file__).parents[2]
@@ -31,13 +31,6 @@ def block(with_text: str) -> str:
     """The block that has this text."""
     (found,) = [code for code in BLOCKS if with_text in code]
     return found
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium whose camera shows a smiling face that moves."""
-    with chromium(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from loadtest.clips import encoded, moving_face
 from service import protocol
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
-from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, Page, chromium, needs_chromium
+from tests.chromium import DEADLINE_S, SILENT_SOCKET, Browser, Page, needs_chromium
 from tests.client.fake_server import started
 from tests.conftest import LiveServer, serving
 from tests.cutting_proxy import cutting_proxy
@@ -131,13 +131,6 @@ def test_the_page_has_nothing_inline() -> None:
 
 
 # With a browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium whose camera shows a smiling face that moves."""
-    with chromium(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from service.protocol import FrameOutcome, FramesOutcome, Outcome, Prediction
 from service.streaming.frame import ClipFrame
 from service.streaming.results import UNANSWERED, FrameResult, result_of
 from service.streaming.tables import CsvTable
-from tests.chromium import Page, chromium, needs_chromium
+from tests.chromium import Browser, Page, needs_chromium
 from tests.client.fake_server import LABELS, frame, prediction
 from tests.conftest import LiveServer
 from timeconv_client import parse_message
@@ -40,9 +40,9 @@ HELPERS = """(async () => {
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory, live_server: LiveServer) -> Iterator[Page]:
+def page(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
     """A tab with the module."""
-    with chromium(tmp_path_factory.mktemp("chromium")) as browser, browser.page(live_server.url + "/") as page:
+    with browser.page(live_server.url + "/") as page:
         page.run(HELPERS)
         yield page
 

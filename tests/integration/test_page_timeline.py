@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.chromium import Browser, Page, chromium, needs_chromium
+from tests.chromium import Browser, Page, needs_chromium
 from tests.conftest import LiveServer
 
 pytestmark = needs_chromium
@@ -65,13 +65,6 @@ HELPERS = """(async () => {
     const frame = () => new Promise((done) => requestAnimationFrame(done));
     window.shown = () => frame().then(frame);
 })()""".replace("END_MS", str(END_MS)).replace("LABELS", json.dumps(LABELS))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium."""
-    with chromium(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
 
 
 @contextmanager
