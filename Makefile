@@ -9,7 +9,8 @@ TRAINING ?= 0
 OPENVINO ?= 0
 OTEL ?= 0
 TLS ?= 0
-CERTIFICATE := build/tls/cert.pem
+# One for each address, since it names it.
+CERTIFICATE := build/tls$(addprefix -,$(subst :,_,$(ADDRESS)))/cert.pem
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
@@ -57,7 +58,7 @@ lint: $(VENV)/test.done ## ruff, and mypy in strict mode
 	$(BIN)/mypy service client/timeconv_client loadtest monitoring examples
 
 CLIP ?= face.avi
-clip: $(VENV)/test.done ## two seconds of a face as a video, for who has none at hand; CLIP=face.avi
+clip: $(VENV)/test.done ## two seconds of a face as a video, for who has none at hand; CLIP=face.webm for the page
 	$(BIN)/python -m loadtest.clips $(CLIP)
 
 TUTORIAL ?=

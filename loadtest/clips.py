@@ -13,6 +13,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from skimage import data
 
+from timeconv_client.camera import quiet_opencv
+
 FRAMES_PER_S = 25
 
 
@@ -47,8 +49,12 @@ def there_and_back(clip: Sequence[bytes]) -> list[bytes]:
 
 
 def write_clip(file: Path, frames: int = 50, size: tuple[int, int] = (320, 240)) -> None:
-    """Write the moving face as a Motion JPEG video."""
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), FRAMES_PER_S, size)
+    """Write the moving face as a video: Motion JPEG, or for a browser, by the name ``.webm``, VP8."""
+    codec = "VP80" if file.suffix == ".webm" else "MJPG"
+    with quiet_opencv():
+        writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*codec), FRAMES_PER_S, size)
+    if not writer.isOpened():
+        raise SystemExit(f"Cannot write {file}: give a name in .avi, or in .webm for a browser")
     for frame in moving_face(frames, size):
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     writer.release()

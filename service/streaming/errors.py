@@ -78,7 +78,7 @@ def _what_to_try(error: CannotConnect) -> str:
     if isinstance(cause, ssl.SSLError):
         return "Perhaps no TLS is spoken there: try http:// instead of https://."
     if isinstance(cause, InvalidMessage):
-        return "Perhaps TLS is spoken there: try https:// instead of http://."
+        return "That is no TimeConv, or TLS is spoken there: try https:// instead of http://."
     return "Start a service with `timeconv serve`, or give the address of one with --url."
 
 

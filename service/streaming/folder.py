@@ -221,7 +221,7 @@ def _request(request: FolderRequest, clip: Path, folder: Path) -> StreamRequest:
 
 
 def _clips(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Each video, and its name for the results, sorted; hidden ones and what is in ``out`` are passed over."""
+    """Each video, and its name for the results, sorted; hidden ones, ``out`` and results are passed over."""
     if not source.exists() or source.is_fifo():
         raise StreamError(f"--out takes a video file, or a folder of them, not {source}", exit_code=USAGE)
     if not source.is_dir():
@@ -231,6 +231,9 @@ def _clips(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         raise StreamError("--out must be another folder than that of the clips", exit_code=USAGE)
     for place, folders, files in os.walk(source):
         here = Path(place)
+        if _MADE_FROM in files:  # Results, in which the annotated video is no clip.
+            folders.clear()
+            continue
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and (here / name).resolve() != out.resolve()
         )

@@ -74,6 +74,8 @@ class StreamRequest:
         """
         if self.quality not in _QUALITIES:
             raise StreamError(f"--quality must be 1 to 100, not {self.quality}", exit_code=USAGE)
+        if self.every and self.max_age_ms is not None:
+            raise StreamError("--max-age-ms drops old frames; --every and --out drop none", exit_code=USAGE)
         if not 0 < self.fps <= MAX_FPS:
             raise StreamError(f"--fps must be over 0, to {MAX_FPS:g}, not {self.fps:g}", exit_code=USAGE)
         _require_suffix("--video", self.video, CODECS)

@@ -80,7 +80,8 @@ class Summary:
     @property
     def is_short(self) -> bool:
         """Whether the clip ended before it should: it is damaged, or does not know its own length."""
-        return not self.interrupted and self.frames_told is not None and self.frames_read < self.frames_told
+        ended_in_order = self.totals is not None and not self.interrupted
+        return ended_in_order and self.frames_told is not None and self.frames_read < self.frames_told
 
     @property
     def agrees(self) -> bool:
@@ -95,7 +96,8 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """For programs: the attributes, and what follows from them."""
         totals = None if self.totals is None else self.totals.model_dump(mode="json")
-        return {**asdict(replace(self, totals=None)), "totals": totals, "agrees": self.agrees}
+        figures: dict[str, Any] = _rounded(asdict(replace(self, totals=None)))
+        return {**figures, "totals": totals, "agrees": self.agrees}
 
     def __str__(self) -> str:
         """For people, without a newline at the end."""
@@ -135,6 +137,13 @@ class Summary:
             f"outcomes {sum(self.outcomes.values())}, unexpected {self.unexpected}; "
             f"the service counts {_counts(self.totals.outcomes)}"
         )
+
+
+def _rounded(value: Any) -> Any:
+    """Figures to a microsecond, or to a nanosecond where they are milliseconds: no clock here tells more."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _counts(counts: Mapping[str, int]) -> str:

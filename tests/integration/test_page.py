@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 from websockets.sync.client import connect
 
-from loadtest.clips import encoded, moving_face
+from loadtest.clips import encoded, write_clip
 from service import protocol
 from service.protocol import TIMESTAMP_BYTES
 from service.settings import Settings
@@ -137,10 +137,7 @@ def test_the_page_has_nothing_inline() -> None:
 def webm(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Two seconds of a smiling face, as browsers can play it."""
     clip = tmp_path_factory.mktemp("clip") / "talk.webm"
-    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"VP80"), 25, (320, 240))
-    for frame in moving_face(50):
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()
+    write_clip(clip)
     return clip.read_bytes()
 
 

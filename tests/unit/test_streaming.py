@@ -195,13 +195,14 @@ def test_rows_are_in_the_order_sent(clip: Path, tmp_path: Path) -> None:
 
 
 def test_a_summary_of_a_run_that_was_not_as_it_should_be(clip: Path) -> None:
-    """An outcome of no frame makes the check fail; a run that was stopped is not short."""
+    """An outcome of no frame makes the check fail; a run that was stopped, by whom ever, is not short."""
     summary = run(stream_to(answer_every_frame, clip, every=True))
     assert summary.agrees
     assert not replace(summary, unexpected=1).agrees
     assert not replace(summary, unanswered=1).agrees
     short = replace(summary, frames_read=FRAMES - 1)
     assert (short.is_short, replace(short, interrupted=True).is_short, summary.is_short) == (True, False, False)
+    assert not replace(short, totals=None).is_short
 
 
 def test_quiet(clip: Path) -> None:

@@ -236,6 +236,15 @@ def test_results_beside_the_clips(folder: Path) -> None:
     assert failed.value.exit_code == 2
 
 
+def test_results_of_before_are_no_clips(folder: Path) -> None:
+    """What another run made of a clip is passed over, wherever it lies: its video shows what was read already."""
+    results = folder / "of before" / "b.avi"
+    results.mkdir(parents=True)
+    (results / "made_from.json").write_text("{}")
+    (results / "video.mp4").write_text("of before")
+    assert {end.name for end in sweep(folder).ends} == {"b.avi", "more/a.AVI"}
+
+
 @pytest.mark.parametrize("source", ["-", "0", "gone.mp4"])
 def test_what_is_no_file(tmp_path: Path, source: str) -> None:
     """Results by file are of files: a pipe, a camera, or what is not there is a wrong argument."""
@@ -258,6 +267,8 @@ def test_a_folder_without_clips(tmp_path: Path) -> None:
         (["clip.avi", "--again"], "go with --out"),
         (["clip.avi", "--out", "out", "--csv", "a.csv"], "--csv cannot be given beside it"),
         (["clip.avi", "--out", "out", "--without", "sound"], "--without takes csv"),
+        (["clip.avi", "--every", "--max-age-ms", "100"], "--every and --out drop none"),
+        (["clip.avi", "--faces", "9"], "Invalid value for '--faces': 9"),
     ],
 )
 def test_options_that_do_not_go_together(arguments: list[str], words: str) -> None:
