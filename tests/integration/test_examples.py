@@ -273,4 +273,7 @@ class TestBrowser:
                 sent = page.run("fetch('token', {method: 'POST'}).then(reply => reply.text())")
                 assert "token" in json.loads(sent)
                 assert key[0] not in sent
+                # Without a camera there is nothing to say of now.
+                page.run("document.querySelector('video').srcObject.getTracks()[0].stop()")
+                page.run("new Promise(gone => (function look() { word.textContent ? setTimeout(look, 20) : gone() })())")
                 assert page.complaints() == []
