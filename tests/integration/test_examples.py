@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -249,6 +250,26 @@ class TestFfmpeg:
         done = run("ffmpeg.sh", tmp_path / "none.mkv", "--url", live_server.url)
         assert done.returncode == 2
         assert "No such file" in done.stderr
+
+
+def test_a_token_of_a_service_that_breaks_off(key: tuple[str, str]) -> None:
+    """Who asks the site for a token is told that the service is away, and that trying again may help."""
+
+    class BreaksOff(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), BreaksOff) as service:
+        threading.Thread(target=service.serve_forever).start()
+        try:
+            address = f"http://127.0.0.1:{service.server_port}"
+            with running("browser/backend.py", "--service", address, "--port", 0, TIMECONV_KEY=key[0]) as backend:
+                site = until(backend, "http://").strip()
+                reply = httpx.post(f"{site}/token", trust_env=False)
+        finally:
+            service.shutdown()
+    assert reply.status_code == 502
+    assert [reply.json()[member] for member in ("code", "retryable")] == ["unreachable", True]
 
 
 @pytest.mark.browser
