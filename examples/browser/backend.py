@@ -61,7 +61,8 @@ class Site(BaseHTTPRequestHandler):
         except HTTPError as refused:
             self.answer(refused.code, refused.headers.get_content_type(), refused.read())
         except (OSError, HTTPException) as error:
-            away = {"code": "unreachable", "detail": f"The service is away: {getattr(error, 'reason', error)}", "retryable": True}
+            why = getattr(error, "reason", error)
+            away = {"code": "unreachable", "detail": f"The service is away: {why}", "retryable": True}
             self.answer(502, "application/problem+json", json.dumps(away).encode())
 
     def answer(self, status: int, kind: str, body: bytes) -> None:

@@ -296,5 +296,5 @@ class TestBrowser:
                 assert key[0] not in sent
                 # Without a camera there is nothing to say of now.
                 page.run("document.querySelector('video').srcObject.getTracks()[0].stop()")
-                page.run("new Promise(gone => (function look() { word.textContent ? setTimeout(look, 20) : gone() })())")
+                page.run("new Promise(gone => (function look() { word.textContent ? setTimeout(look) : gone() })())")
                 assert page.complaints() == []

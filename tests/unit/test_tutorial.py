@@ -145,7 +145,8 @@ def test_nothing_is_left_running(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_who_ends_it_leaves_nothing_running() -> None:
     """Programs that a terminal's end does not end, as the service, which reads its keys anew then, are ended too."""
-    document = "```sh first stays\ntrap '' HUP; echo ready; sleep 98764\n```\n```text\nready\n```\n```text\nnever\n```\n"
+    stays = "```sh first stays\ntrap '' HUP; echo ready; sleep 98764\n```\n"
+    document = f"{stays}```text\nready\n```\n```text\nnever\n```\n"
     program = f"""
 from types import SimpleNamespace
 from tests import tutorial
