@@ -310,7 +310,8 @@ function tell() {
   const status = statusOf(state, link.state, link.hasKey, seen);
   telling.say(status, link.state.name === "open" && state.state === "playing", now);
   // In "one word" the word itself is told.
-  if (seen && !seen.old && !status.problem && !word.isOpen) telling.voice(spoken(), now);
+  if (!seen || seen.old || word.isOpen) telling.hush(status, now);
+  else if (!status.problem) telling.voice(spoken(), now);
   word.update(status.problem || state.state !== "playing" ? status.text : whose(), now);
   changed();
 }

@@ -550,6 +550,13 @@ class TestInABrowser:
         fresh.press("clear")
         assert fresh.when("s.rows === 0")["sent"] == done["sent"]
 
+    def test_what_was_told_to_a_screen_reader_goes(self, fresh: Page) -> None:
+        """The word that was read out stands nowhere any more once the camera is stopped."""
+        fresh.press("toggle")
+        fresh.says("announcer", "happy")
+        fresh.press("toggle")
+        assert fresh.text("announcer") == ""
+
     def test_one_word_fills_the_page_and_is_left(self, fresh: Page) -> None:
         """W opens it and starts the camera; it shows the face's word; Escape gives page and focus back."""
         fresh.run("document.getElementById('word-open').focus()")
