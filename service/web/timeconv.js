@@ -1075,7 +1075,7 @@ function context2d(canvas) {
  * @returns {Promise<Blob | null>}
  */
 function toJpeg(canvas, quality) {
-  return canvas instanceof OffscreenCanvas
+  return "convertToBlob" in canvas
     ? canvas.convertToBlob({ type: "image/jpeg", quality })
     : new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
 }

@@ -728,6 +728,25 @@ class TestInABrowser:
         ]
         assert fresh.text("source-note").startswith("Browsers give camera and screen only to pages from https")
 
+    def test_a_browser_that_has_less_is_enough(self, browser: Browser, live_server: LiveServer) -> None:
+        """Frames are read where nobody tells of new ones, encoded on the page's own canvas; nothing keeps awake."""
+        lacks = """
+            delete HTMLVideoElement.prototype.requestVideoFrameCallback;
+            delete window.OffscreenCanvas;
+            delete Navigator.prototype.wakeLock;
+            Object.defineProperty(Document.prototype, "fullscreenEnabled", {value: undefined});
+            Object.defineProperty(window, "localStorage", {get() { throw new DOMException("", "SecurityError"); }});
+        """
+        with browser.page("about:blank") as page:
+            browser.call("Page.addScriptToEvaluateOnNewDocument", page.session, source=lacks)
+            page.go(live_server.url + "/")
+            page.press("word-open")
+            assert page.run("document.getElementById('word-full').hidden") is True
+            page.says("big-word", "happy")
+            put(page, smoothingMs=0)
+            page.when("s.options?.smoothing_ms === 0")
+            assert page.complaints() == []
+
     def test_a_camera_is_chosen(self, fresh: Page) -> None:
         """Where there are several cameras the user chooses; the back one of a phone is not mirrored."""
         fresh.run(
