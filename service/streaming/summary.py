@@ -96,7 +96,7 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """For programs: the attributes, and what follows from them."""
         totals = None if self.totals is None else self.totals.model_dump(mode="json")
-        figures: dict[str, Any] = _rounded(asdict(replace(self, totals=None)))
+        figures = {name: _rounded(value) for name, value in asdict(replace(self, totals=None)).items()}
         return {**figures, "totals": totals, "agrees": self.agrees}
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ class Summary:
         )
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: object) -> object:
     """Figures to a microsecond, or to a nanosecond where they are milliseconds: no clock here tells more."""
     if isinstance(value, Mapping):
         return {name: _rounded(each) for name, each in value.items()}

@@ -268,7 +268,7 @@ def test_a_folder_without_clips(tmp_path: Path) -> None:
         (["clip.avi", "--out", "out", "--csv", "a.csv"], "--csv cannot be given beside it"),
         (["clip.avi", "--out", "out", "--without", "sound"], "--without takes csv"),
         (["clip.avi", "--every", "--max-age-ms", "100"], "--every and --out drop none"),
-        (["clip.avi", "--faces", "9"], "Invalid value for '--faces': 9"),
+        (["clip.avi", "--faces", "9"], "--faces"),
     ],
 )
 def test_options_that_do_not_go_together(arguments: list[str], words: str) -> None:
