@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from hashlib import sha256
 from itertools import islice
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 from websockets.sync.client import connect
 
-from loadtest.clips import encoded, moving_face
+from loadtest.clips import encoded, moving_face, there_and_back
 from service import protocol
 from service.settings import Settings
 from service.vision.boxes import Box
@@ -61,13 +62,19 @@ STARTED = protocol.encode(started(max_in_flight=2)).decode()
 PREDICTED = protocol.encode(prediction(0)).decode()
 
 
+@cache
+def pictures() -> str:
+    """A clip of a face that may be repeated, for JavaScript."""
+    return json.dumps([b64encode(jpeg).decode() for jpeg in there_and_back(encoded(islice(moving_face(100), 20)))])
+
+
 @contextmanager
 def opened(browser: Browser, url: str) -> Iterator[Page]:
     """A tab that has the module and pictures of a face."""
-    clip = encoded(islice(moving_face(100), 20))
     with browser.page(url + "/") as page:
-        pictures = json.dumps([b64encode(jpeg).decode() for jpeg in [*clip, *clip[-2:0:-1]]])
-        page.run(f"void (window.jpegs = {pictures}.map((text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))))")
+        page.run(
+            f"void (window.jpegs = {pictures()}.map((text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))))"
+        )
         page.run(HELPERS)
         yield page
 
