@@ -78,8 +78,7 @@ class Browser:
         try:
             for domain in ("Runtime", "Log", "Page"):
                 self.call(f"{domain}.enable", page.session)
-            self.call("Page.navigate", page.session, url=url)
-            page.run("new Promise(loaded => document.readyState === 'complete' ? loaded() : onload = loaded)")
+            page.go(url)
             yield page
         finally:
             self.call("Target.closeTarget", targetId=target)
@@ -91,6 +90,11 @@ class Page:
 
     browser: Browser
     session: str
+
+    def go(self, url: str) -> None:
+        """Load ``url``."""
+        self.browser.call("Page.navigate", self.session, url=url)
+        self.run("new Promise(loaded => document.readyState === 'complete' ? loaded() : onload = loaded)")
 
     def run(self, expression: str) -> Any:
         """The value of an expression; a promise is awaited."""

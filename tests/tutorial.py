@@ -304,6 +304,7 @@ def main() -> int:
     print(f"{DOCUMENT} of the last commit, with {own}")
     # Programs heed Ctrl-C only if those who start them do, which who runs this in the background may have changed.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         follow(text, own)
     except NotAsWritten as error:

@@ -15,9 +15,10 @@ import argparse
 import json
 import os
 import sys
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 HERE = Path(__file__).parent
@@ -59,8 +60,9 @@ class Site(BaseHTTPRequestHandler):
                 self.answer(reply.status, reply.headers.get_content_type(), reply.read())
         except HTTPError as refused:
             self.answer(refused.code, refused.headers.get_content_type(), refused.read())
-        except URLError as error:
-            away = {"code": "unreachable", "detail": f"The service is away: {error.reason}", "retryable": True}
+        except (OSError, HTTPException) as error:
+            why = getattr(error, "reason", error)
+            away = {"code": "unreachable", "detail": f"The service is away: {why}", "retryable": True}
             self.answer(502, "application/problem+json", json.dumps(away).encode())
 
     def answer(self, status: int, kind: str, body: bytes) -> None:

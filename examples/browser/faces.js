@@ -17,17 +17,24 @@ async function token() {
 const { service } = await (await fetch("service")).json();
 const stream = connect(service, { token, options: { smoothing_ms: 500, max_age_ms: 500 } });
 
+let old;
+/** A word that is no longer of now must not stand there: the camera may be gone, or the answers be late. */
+function say(text) {
+  word.textContent = text;
+  clearTimeout(old);
+  old = setTimeout(say, 1_000, "");
+}
+
 stream.on("prediction", ({ message }) => {
   const [face] = message.faces;
-  word.textContent = face.uncertain ? "not sure" : face.emotion;
+  say(face.uncertain ? "not sure" : face.emotion);
 });
 stream.on("frame", ({ outcome }) => {
-  if (outcome === "no_face") word.textContent = "no face";
+  if (outcome === "no_face") say("no face");
 });
 stream.on("state", ({ state: now, error }) => {
   state.textContent = error ? `${now}: ${error.message}` : now;
-  // A word that is no longer of now must not stand there.
-  if (now !== "open") word.textContent = "";
+  if (now !== "open") say("");
 });
 
 video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });

@@ -131,6 +131,7 @@ function onLink() {
 function onStarted(message) {
   tally.sessions += 1;
   if (message.resumed) tally.resumed += 1;
+  else faces.lose();
   reading.setLabels(message.labels);
   history.setSession(message);
   showService(message);
@@ -191,6 +192,8 @@ function onLost({ frame }) {
  * @param {SeenFrame} frame
  */
 function show(outcome, message, frame) {
+  // Other outcomes may overtake predictions.
+  if (frame.takenMs < answeredTakenMs) return;
   if (performance.now() - frame.takenMs > STALE_MS) {
     seen = { outcome: "expired", old: false };
     return tell();
@@ -307,7 +310,8 @@ function tell() {
   const status = statusOf(state, link.state, link.hasKey, seen);
   telling.say(status, link.state.name === "open" && state.state === "playing", now);
   // In "one word" the word itself is told.
-  if (seen && !seen.old && !status.problem && !word.isOpen) telling.voice(spoken(), now);
+  if (!seen || seen.old || word.isOpen) telling.hush(status, now);
+  else if (!status.problem) telling.voice(spoken(), now);
   word.update(status.problem || state.state !== "playing" ? status.text : whose(), now);
   changed();
 }
@@ -344,9 +348,10 @@ async function onSettings(wanted) {
   } catch (error) {
     // Stopped before it was answered: the next session begins with it.
     if (error instanceof TimeConvError && error.code === "closed") return;
-    // It was refused whole: the service goes on as before, and so does the page.
-    apply(before);
-    keep(before);
+    // It was refused whole: the service goes on as before, and so does the page, but for what was changed since.
+    const refused = Object.entries(before).filter(([name, value]) => value !== /** @type {any} */ (wanted)[name]);
+    apply({ ...settings, ...Object.fromEntries(refused) });
+    keep(settings);
     write(settingsNote, `The server refused that: ${error instanceof Error ? error.message : error}`);
   }
 }

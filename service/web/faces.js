@@ -25,10 +25,14 @@ export class Faces {
     if (nowMs - this.#seenMs > AWAY_MS + GONE_MS) this.gone = null;
     if (this.picked === null) return;
     if (this.#find(this.picked)) this.#seenMs = nowMs;
-    else if (nowMs - this.#seenMs > AWAY_MS) {
-      this.gone = this.picked;
-      this.picked = null;
-    }
+    else if (nowMs - this.#seenMs > AWAY_MS) this.lose();
+  }
+
+  /** A picked face is not looked for any more: it has gone, or ids begin anew and the same one may be somebody else. */
+  lose() {
+    if (this.picked === null) return;
+    this.gone = this.picked;
+    this.picked = null;
   }
 
   /** The face that is read; null: there is none, or the picked one is away. @returns {Face | null} */

@@ -23,8 +23,8 @@ export class SourcePanel {
   #kind = "camera";
   /** @type {File | null} */
   #file = null;
-  /** Which opening of a source is the newest: the answer of an older one comes too late. */
-  #opening = 0;
+  /** Aborted where the source is not wanted any more, be it open by then or not. */
+  #wanted = new AbortController();
   #asking = false;
   #problem = "";
   /** When there was a new picture last. */
@@ -92,15 +92,13 @@ export class SourcePanel {
 
   async #open() {
     this.#close();
-    const mine = this.#opening;
+    const { signal } = this.#wanted;
     this.#asking = true;
     this.#tell();
     try {
-      const opened = await this.#ask();
-      if (mine !== this.#opening) return opened.release();
-      this.source = opened;
+      this.source = await this.#ask(signal);
     } catch (error) {
-      if (mine === this.#opening) this.fail(error);
+      if (!signal.aborted) this.fail(error);
       return;
     }
     this.#asking = false;
@@ -111,12 +109,12 @@ export class SourcePanel {
     this.#tell();
   }
 
-  /** @returns {Promise<Source>} */
-  #ask() {
+  /** @param {AbortSignal} signal @returns {Promise<Source>} */
+  #ask(signal) {
     const onLost = (/** @type {SourceError} */ problem) => this.fail(problem);
-    if (this.#kind === "screen") return openScreen(this.#video, onLost);
-    if (this.#kind === "file" && this.#file) return openFile(this.#video, this.#file);
-    return openCamera(this.#video, { device: this.#camera.value, widthPx: this.#widthPx() }, onLost);
+    if (this.#kind === "screen") return openScreen(this.#video, onLost, signal);
+    if (this.#kind === "file" && this.#file) return openFile(this.#video, this.#file, signal);
+    return openCamera(this.#video, { device: this.#camera.value, widthPx: this.#widthPx() }, onLost, signal);
   }
 
   async #play() {
@@ -128,10 +126,10 @@ export class SourcePanel {
   }
 
   #close() {
-    this.#opening += 1;
+    this.#wanted.abort();
+    this.#wanted = new AbortController();
     this.#asking = false;
     this.#problem = "";
-    this.source?.release();
     this.source = null;
     this.#stage.showVideo(false, false);
     this.#tell();

@@ -1,4 +1,9 @@
-/** Where pictures come from: a camera, a screen or a video file, shown in a video element, and when each was taken. */
+/**
+ * Where pictures come from: a camera, a screen or a video file, shown in a video element, and when each was taken.
+ *
+ * A source is had until the `signal` that it was opened with is aborted, be it open by then or not: nobody knows how long
+ * the user takes to allow a camera, and until then another source may be shown.
+ */
 
 /** @typedef {"camera" | "screen" | "file"} Kind */
 
@@ -9,7 +14,6 @@
  * @property {boolean} mirrored shown as in a mirror, as one knows oneself
  * @property {string} device of a camera: its id
  * @property {(shown: ShownFrame) => number} stampMs capture time to send for a frame, milliseconds since 1970
- * @property {() => void} release
  */
 
 /**
@@ -66,17 +70,19 @@ export async function cameras() {
  * @param {HTMLVideoElement} video
  * @param {{device: string, widthPx: number}} wanted id of a camera; "": the one that faces the user
  * @param {(problem: SourceError) => void} onLost the camera was taken away
+ * @param {AbortSignal} signal
  * @returns {Promise<Source>}
  * @throws {SourceError}
  */
-export async function openCamera(video, { device, widthPx }, onLost) {
+export async function openCamera(video, { device, widthPx }, onLost, signal) {
   if (!navigator.mediaDevices) {
     throw new SourceError("Browsers give the camera only to pages from https or localhost. A video file works here.");
   }
   const which = device ? { deviceId: { exact: device } } : { facingMode: "user" };
   const asked = { audio: false, video: { ...which, width: { ideal: widthPx }, height: { ideal: (widthPx * 3) / 4 } } };
-  const stream = await granted(navigator.mediaDevices.getUserMedia(asked), CAMERA_PROBLEMS, "camera");
-  const source = live("camera", video, stream, () => onLost(new SourceError("The camera has stopped. Press Start to try again.")));
+  const stream = await granted(navigator.mediaDevices.getUserMedia(asked), CAMERA_PROBLEMS, "camera", signal);
+  const onEnded = () => onLost(new SourceError("The camera has stopped. Press Start to try again."));
+  const source = live("camera", video, stream, onEnded, signal);
   const { facingMode, deviceId } = stream.getVideoTracks()[0].getSettings();
   return { ...source, mirrored: facingMode !== "environment", device: deviceId ?? "" };
 }
@@ -85,41 +91,55 @@ export async function openCamera(video, { device, widthPx }, onLost) {
  * A tab, a window or the whole screen: the browser asks which.
  * @param {HTMLVideoElement} video
  * @param {(problem: SourceError) => void} onLost sharing was stopped
+ * @param {AbortSignal} signal
  * @returns {Promise<Source>}
  * @throws {SourceError}
  */
-export async function openScreen(video, onLost) {
+export async function openScreen(video, onLost, signal) {
   if (!navigator.mediaDevices?.getDisplayMedia) throw new SourceError("This browser cannot share a screen with a page.");
   const asking = navigator.mediaDevices.getDisplayMedia({ audio: false, video: { frameRate: { ideal: 25 } } });
-  const stream = await granted(asking, SCREEN_PROBLEMS, "screen");
-  return live("screen", video, stream, () => onLost(new SourceError("Sharing was stopped. Press Start to share again.")));
+  const stream = await granted(asking, SCREEN_PROBLEMS, "screen", signal);
+  const onEnded = () => onLost(new SourceError("Sharing was stopped. Press Start to share again."));
+  return live("screen", video, stream, onEnded, signal);
 }
 
 /**
  * @param {Promise<MediaStream>} asking
  * @param {Record<string, string>} problems by the name of the error
  * @param {string} what
+ * @param {AbortSignal} signal
  * @returns {Promise<MediaStream>}
  */
-async function granted(asking, problems, what) {
-  try {
-    return await asking;
-  } catch (error) {
+async function granted(asking, problems, what, signal) {
+  const stream = await asking.catch((error) => {
     const name = error instanceof Error ? error.name : "";
     throw new SourceError(problems[name] ?? `The ${what} cannot be used (${name || error}).`);
-  }
+  });
+  if (signal.aborted) stop(stream);
+  signal.throwIfAborted();
+  return stream;
+}
+
+/** @param {MediaStream} stream */
+function stop(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 /**
  * @param {Kind} kind
  * @param {HTMLVideoElement} video
  * @param {MediaStream} stream
- * @param {() => void} onEnded not by `release`
+ * @param {() => void} onEnded not by `signal`
+ * @param {AbortSignal} signal
  * @returns {Source}
  */
-function live(kind, video, stream, onEnded) {
+function live(kind, video, stream, onEnded, signal) {
   const [track] = stream.getVideoTracks();
-  track.addEventListener("ended", onEnded);
+  track.addEventListener("ended", onEnded, { signal });
+  signal.addEventListener("abort", () => {
+    stop(stream);
+    video.srcObject = null;
+  });
   video.srcObject = stream;
   video.controls = false;
   // Refused or interrupted playing shows as a picture that does not come, which the page says anyway.
@@ -130,35 +150,28 @@ function live(kind, video, stream, onEnded) {
     mirrored: false,
     device: "",
     stampMs: ({ takenMs }) => performance.timeOrigin + takenMs,
-    release: () => {
-      track.removeEventListener("ended", onEnded);
-      stream.getTracks().forEach((each) => each.stop());
-      if (video.srcObject === stream) video.srcObject = null;
-    },
   };
 }
 
 /**
  * @param {HTMLVideoElement} video
  * @param {File} file
+ * @param {AbortSignal} signal
  * @returns {Promise<Source>}
  * @throws {SourceError}
  */
-export async function openFile(video, file) {
+export async function openFile(video, file, signal) {
   const url = URL.createObjectURL(file);
-  const release = () => {
+  signal.addEventListener("abort", () => {
     URL.revokeObjectURL(url);
-    // By now the element may show another file.
-    if (video.src !== url) return;
     video.removeAttribute("src");
     video.load();
-  };
+  });
   video.src = url;
   video.controls = true;
   try {
-    await hasPicture(video);
+    await hasPicture(video, signal);
   } catch {
-    release();
     throw new SourceError(`This browser cannot play ${file.name}. MP4 (H.264) and WebM play nearly everywhere.`);
   }
   const times = new MediaTimes();
@@ -168,24 +181,25 @@ export async function openFile(video, file) {
     mirrored: false,
     device: "",
     stampMs: (shown) => performance.timeOrigin + times.stampMs(shown),
-    release,
   };
 }
 
 /**
  * Resolves once the video is known to have pictures; a sound file has none.
  * @param {HTMLVideoElement} video
+ * @param {AbortSignal} signal
  * @returns {Promise<void>}
  */
-function hasPicture(video) {
+function hasPicture(video, signal) {
   return new Promise((resolve, reject) => {
     const once = new AbortController();
     const settle = () => {
       once.abort();
-      if (!video.error && video.videoWidth > 0) resolve();
+      if (!signal.aborted && !video.error && video.videoWidth > 0) resolve();
       else reject(new Error(video.error?.message ?? "It has no picture"));
     };
     for (const event of ["loadedmetadata", "error"]) video.addEventListener(event, settle, { signal: once.signal });
+    signal.addEventListener("abort", settle, { signal: once.signal });
   });
 }
 

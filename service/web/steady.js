@@ -4,10 +4,15 @@
 const QUIET = new Set(["–", "…", "no face"]);
 export const NOTHING = "–";
 
+/** Where others change too fast for one of them to settle, what none of them says any more is not shown for longer. */
+const RESTLESS_MS = 1_500;
+
 /** A value that another takes over from once that one has been the same for a while, and this one was shown for a while. */
 export class Steady {
   /** @type {{value: string, sinceMs: number} | null} */
   #next = null;
+  /** Since when the value is another than what is shown. @type {number | null} */
+  #differsMs = null;
   #shownMs = -Infinity;
   #settleMs;
   #dwellMs;
@@ -26,9 +31,14 @@ export class Steady {
    * @returns {string} what to show
    */
   see(value, nowMs, dwellMs = this.#dwellMs) {
-    if (value === this.shown) this.#next = null;
-    else if (value !== this.#next?.value) this.#next = { value, sinceMs: nowMs };
-    if (this.#next && nowMs - this.#next.sinceMs >= this.#settleMs && nowMs - this.#shownMs >= dwellMs) this.set(value, nowMs);
+    if (value === this.shown) {
+      this.#next = this.#differsMs = null;
+      return value;
+    }
+    if (value !== this.#next?.value) this.#next = { value, sinceMs: nowMs };
+    this.#differsMs ??= nowMs;
+    const settled = nowMs - this.#next.sinceMs >= this.#settleMs || nowMs - this.#differsMs >= RESTLESS_MS;
+    if (settled && nowMs - this.#shownMs >= dwellMs) this.set(value, nowMs);
     return this.shown;
   }
 
@@ -40,7 +50,7 @@ export class Steady {
   set(value, nowMs) {
     if (value !== this.shown) this.#shownMs = nowMs;
     this.shown = value;
-    this.#next = null;
+    this.#next = this.#differsMs = null;
   }
 }
 

@@ -37,6 +37,15 @@ export class Telling {
   }
 
   /**
+   * There is no word of now: who looks for what was said last finds none, unless there is a problem.
+   * @param {{problem: boolean}} status
+   * @param {number} nowMs
+   */
+  hush({ problem }, nowMs) {
+    if (!problem) this.#announce("", nowMs);
+  }
+
+  /**
    * @param {string} text
    * @param {number} nowMs
    */

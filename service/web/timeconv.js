@@ -809,7 +809,7 @@ export class Stream {
     const { outcomes } = this.#counts;
     outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
     const isPrediction = outcome === "prediction";
-    const placed = isPrediction && frame.place ? inPlace(message, frame.place) : message;
+    const placed = frame.place ? inPlace(message, frame.place) : message;
     this.#emit({ type: isPrediction ? "prediction" : "frame", outcome, message: placed, frame, late });
     this.#wake();
   }
@@ -877,7 +877,8 @@ export class Stream {
  * @param {import("./timeconv.d.ts").Place} place
  */
 function inPlace(message, { box, cropBox, score, id }) {
-  const faces = message.faces.map((/** @type {any} */ face) => ({
+  if (message.detail?.box) return { ...message, detail: { ...message.detail, box } };
+  const faces = message.faces?.map((/** @type {any} */ face) => ({
     ...face,
     id,
     box,
@@ -885,7 +886,7 @@ function inPlace(message, { box, cropBox, score, id }) {
     score,
     quality: { ...face.quality, size: cropBox[2] },
   }));
-  return { ...message, faces };
+  return faces ? { ...message, faces } : message;
 }
 
 /** Events that came and were not taken yet. @implements {AsyncIterator<any>} */
@@ -1075,7 +1076,7 @@ function context2d(canvas) {
  * @returns {Promise<Blob | null>}
  */
 function toJpeg(canvas, quality) {
-  return canvas instanceof OffscreenCanvas
+  return "convertToBlob" in canvas
     ? canvas.convertToBlob({ type: "image/jpeg", quality })
     : new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
 }

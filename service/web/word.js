@@ -114,7 +114,8 @@ export class WordMode {
     if (document.hidden || !("wakeLock" in navigator)) return;
     // Refused where the battery is low; the screen then goes dark as it always does.
     const lock = await navigator.wakeLock.request("screen").catch(() => null);
-    if (this.isOpen) this.#lock = lock;
-    else lock?.release().catch(() => {});
+    const had = this.#lock;
+    this.#lock = this.isOpen ? lock : null;
+    for (const other of [had, lock]) if (other !== this.#lock) other?.release().catch(() => {});
   }
 }

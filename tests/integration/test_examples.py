@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -251,6 +252,26 @@ class TestFfmpeg:
         assert "No such file" in done.stderr
 
 
+def test_a_token_of_a_service_that_breaks_off(key: tuple[str, str]) -> None:
+    """Who asks the site for a token is told that the service is away, and that trying again may help."""
+
+    class BreaksOff(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), BreaksOff) as service:
+        threading.Thread(target=service.serve_forever).start()
+        try:
+            address = f"http://127.0.0.1:{service.server_port}"
+            with running("browser/backend.py", "--service", address, "--port", 0, TIMECONV_KEY=key[0]) as backend:
+                site = until(backend, "http://").strip()
+                reply = httpx.post(f"{site}/token", trust_env=False)
+        finally:
+            service.shutdown()
+    assert reply.status_code == 502
+    assert [reply.json()[member] for member in ("code", "retryable")] == ["unreachable", True]
+
+
 @pytest.mark.browser
 class TestBrowser:
     pytestmark = needs_chromium
@@ -273,4 +294,7 @@ class TestBrowser:
                 sent = page.run("fetch('token', {method: 'POST'}).then(reply => reply.text())")
                 assert "token" in json.loads(sent)
                 assert key[0] not in sent
+                # Without a camera there is nothing to say of now.
+                page.run("document.querySelector('video').srcObject.getTracks()[0].stop()")
+                page.run("new Promise(gone => (function look() { word.textContent ? setTimeout(look) : gone() })())")
                 assert page.complaints() == []

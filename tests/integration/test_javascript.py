@@ -852,17 +852,19 @@ class TestTheFaceAlone:
                 await play(true, () => faces.counts.faces >= 30 && faces.counts.looks >= 3);
                 const whole = seen.of("prediction").filter(({{frame}}) => !frame.place);
                 const alone = seen.of("prediction").filter(({{frame}}) => frame.place);
-                const filling = seen.of("frame").filter(({{outcome}}) => outcome === "window_filling").length;
+                const filling = seen.of("frame").filter(({{outcome}}) => outcome === "window_filling");
                 await stream.close();
-                return {{counts: faces.counts, filling, region: stream.session.options.region,
+                return {{counts: faces.counts, region: stream.session.options.region,
+                         filling: filling.map(({{message}}) => message.detail.box),
                          before: whole.at(-1).message.faces[0], after: alone[0].message.faces[0],
                          summed: summed(stream.counts)}};""",
             )
         counts = told["counts"]
         assert counts["lost"] == 0
         # Five frames for each of the two windows: whole frames, then faces.
-        assert (told["filling"], counts["whole"]) == (8, 5)
+        assert (len(told["filling"]), counts["whole"]) == (8, 5)
         before, after = told["before"], told["after"]
+        assert np.array(told["filling"]) == pytest.approx(np.array([before["box"]] * 8), abs=12)
         assert after["id"] == before["id"]
         assert after["box"] == pytest.approx(before["box"], abs=12)
         assert after["quality"]["size"] == pytest.approx(before["quality"]["size"], abs=12)

@@ -74,6 +74,19 @@ SCENE = """(async (picture) => {
     Object.assign(navigator.mediaDevices, {getUserMedia: shown, getDisplayMedia: shown});
 })"""
 
+# A server that answers each frame as it comes with two people, while `answers`; a test opens the session.
+ANSWERED = f"""{SILENT_SOCKET}; void (() => {{
+    const quality = {{size: 200, brightness: 0.5, sharpness: 0.5}};
+    const sad = {{state: "ready", emotion: "sad", uncertain: false, probabilities: {{sad: 1}}, smoothed: {{sad: 1}}}};
+    const faces = [0, 1].map((id) => ({{id, box: [300 * id, 150, 200, 200], score: 0.9, quality, ...sad}}));
+    window.answers = true;
+    window.answer = (seq) => socket.say({{type: "prediction", seq, faces, timing_ms: {{total: 1}}}});
+    WebSocket.prototype.send = function (message) {{
+        const seq = this.sent.push(message) - 1;
+        if (answers) setTimeout(answer, 0, seq);
+    }};
+}})()"""
+
 
 def get(url: str) -> httpx.Response:
     return httpx.get(url, trust_env=False)
@@ -368,6 +381,42 @@ class TestInABrowser:
         assert fresh.text("announcer") == fresh.text("status")
         assert fresh.text("toggle") == "Start"
 
+    def test_a_camera_that_is_allowed_too_late_is_let_go(self, fresh: Page, webm: bytes) -> None:
+        """A video that was dropped while the browser still asked plays on, and the camera does not stay on."""
+        fresh.run(
+            """void (() => {
+                const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+                navigator.mediaDevices.getUserMedia = async (asked) => {
+                    await new Promise((allow) => { window.allow = allow; });
+                    return (window.stream = await open(asked));
+                };
+                document.getElementById("video").loop = true;
+            })()"""
+        )
+        fresh.press("toggle")
+        drop(fresh, webm, "talk.webm")
+        fresh.when("s.source === 'file' && s.outcomes.prediction >= 1")
+        fresh.run("allow()")
+        until(fresh, "window.stream?.getTracks().every((track) => track.readyState === 'ended')")
+        shown = "(({srcObject, controls, paused}) => [srcObject, controls, paused])(document.getElementById('video'))"
+        assert fresh.run(shown) == [None, True, False]
+
+    def test_a_camera_takes_the_place_of_a_file_that_is_being_opened(self, fresh: Page, webm: bytes) -> None:
+        """A file that was dropped and is not open yet leaves the camera alone that was started meanwhile."""
+        fresh.run(
+            """(async () => {
+                const stream = await navigator.mediaDevices.getUserMedia({video: true});
+                navigator.mediaDevices.getUserMedia = async () => stream;
+                addEventListener("drop", () => {
+                    document.querySelector("[name=source][value=camera]").click();
+                    document.getElementById("toggle").click();
+                });
+            })()"""
+        )
+        drop(fresh, webm, "talk.webm")
+        fresh.when("s.source === 'camera' && s.outcomes.prediction >= 1")
+        assert fresh.run("document.getElementById('video').paused") is False
+
     def test_a_file_that_is_no_video_is_explained(self, fresh: Page) -> None:
         """A dropped file that the browser cannot play is named."""
         drop(fresh, b"no video", "notes.webm")
@@ -494,6 +543,13 @@ class TestInABrowser:
         fresh.press("clear")
         assert fresh.when("s.rows === 0")["sent"] == done["sent"]
 
+    def test_what_was_told_to_a_screen_reader_goes(self, fresh: Page) -> None:
+        """The word that was read out stands nowhere any more once the camera is stopped."""
+        fresh.press("toggle")
+        fresh.says("announcer", "happy")
+        fresh.press("toggle")
+        assert fresh.text("announcer") == ""
+
     def test_one_word_fills_the_page_and_is_left(self, fresh: Page) -> None:
         """W opens it and starts the camera; it shows the face's word; Escape gives page and focus back."""
         fresh.run("document.getElementById('word-open').focus()")
@@ -541,6 +597,51 @@ class TestInABrowser:
             page.run("answer(socket.sent.length - 1)")
             page.says("status", "The answers come too late to show.")
             assert [page.text(element) for element in ("word", "big-word")] == ["\N{EN DASH}"] * 2
+
+    def test_a_picked_face_is_not_looked_for_in_another_session(self, fresh: Page) -> None:
+        """Ids begin anew there, and the same one may be another person: the largest is read, which is told."""
+        fresh.run(ANSWERED)
+        put(fresh, faces=2)
+        fresh.press("toggle")
+        fresh.run("opened(1)")
+        fresh.run(f"socket.say({protocol.encode(started(max_in_flight=1)).decode()})")
+        fresh.when("s.faces.length === 2")
+        type_key(fresh, "n")
+        assert fresh.when("s.picked !== null")["picked"] == 1
+        fresh.run("socket.end(1006)")
+        fresh.run("opened(2)")
+        fresh.run(f"socket.say({protocol.encode(started(max_in_flight=1)).decode()})")
+        fresh.says("status", "Face 1 is gone; the largest is read.")
+        assert fresh.when("s.faces.length === 2")["picked"] is None
+
+    def test_an_answer_that_was_overtaken_is_not_shown(self, browser: Browser, live_server: LiveServer) -> None:
+        """Other outcomes may overtake predictions: what is shown is that of the newest picture."""
+        with browser.page(live_server.url + "/") as page:
+            page.run(ANSWERED)
+            page.run("void (window.answers = false)")
+            page.press("toggle")
+            page.run("opened(1)")
+            page.run(f"socket.say({protocol.encode(started(max_in_flight=2)).decode()})")
+            page.when("s.sent === 2")
+            page.run("socket.say({type: 'frame', seq: 1, outcome: 'no_face', detail: {}}); answer(0)")
+            both = page.when("s.outcomes.prediction === 1")
+            assert both["faces"] == []
+
+    def test_a_setting_that_is_refused_takes_no_other_with_it(self, fresh: Page) -> None:
+        """What was changed after it, and is not refused, stays, on the page and in the browser."""
+        fresh.run(SILENT_SOCKET)
+        fresh.press("toggle")
+        fresh.run("opened(1)")
+        fresh.run(f"socket.say({protocol.encode(started(max_in_flight=1)).decode()})")
+        fresh.when("s.link === 'open'")
+        put(fresh, faces=3)
+        put(fresh, smoothingMs=1000)
+        fresh.run("socket.say({type: 'error', code: 'bad_option', message: 'no', close_code: null})")
+        fresh.says("settings-note", "The server refused that: no")
+        kept = fresh.run("JSON.parse(localStorage.getItem('timeconv.settings'))")
+        assert [kept["faces"], kept["smoothingMs"]] == [1, 1000]
+        fields = "(({faces, smoothingMs}) => [faces.value, smoothingMs.value])"
+        assert fresh.run(f"{fields}(document.getElementById('settings').elements)") == ["1", "1000"]
 
     def test_a_part_of_a_screen_is_read(self, scene: Page) -> None:
         """A shared screen is read as a whole, then as the part that is set with the sliders or drawn on the picture."""
@@ -620,6 +721,25 @@ class TestInABrowser:
         ]
         assert fresh.text("source-note").startswith("Browsers give camera and screen only to pages from https")
 
+    def test_a_browser_that_has_less_is_enough(self, browser: Browser, live_server: LiveServer) -> None:
+        """Frames are read where nobody tells of new ones, encoded on the page's own canvas; nothing keeps awake."""
+        lacks = """
+            delete HTMLVideoElement.prototype.requestVideoFrameCallback;
+            delete window.OffscreenCanvas;
+            delete Navigator.prototype.wakeLock;
+            Object.defineProperty(Document.prototype, "fullscreenEnabled", {value: undefined});
+            Object.defineProperty(window, "localStorage", {get() { throw new DOMException("", "SecurityError"); }});
+        """
+        with browser.page("about:blank") as page:
+            browser.call("Page.addScriptToEvaluateOnNewDocument", page.session, source=lacks)
+            page.go(live_server.url + "/")
+            page.press("word-open")
+            assert page.run("document.getElementById('word-full').hidden") is True
+            page.says("big-word", "happy")
+            put(page, smoothingMs=0)
+            page.when("s.options?.smoothing_ms === 0")
+            assert page.complaints() == []
+
     def test_a_camera_is_chosen(self, fresh: Page) -> None:
         """Where there are several cameras the user chooses; the back one of a phone is not mirrored."""
         fresh.run(
@@ -691,6 +811,21 @@ class TestItsParts:
         )
         none = "\N{EN DASH}"
         assert words == [none, none, "happy", "happy", "happy", "sad", "sad", "no face", "no face", none]
+
+    def test_a_word_that_no_picture_says_any_more_goes(self, script: Page) -> None:
+        """Where others take turns too fast for one of them to settle, the old one is not left standing for ever."""
+        words = script.run(
+            """import("/page/steady.js").then(({CalmWord}) => {
+                const calm = new CalmWord();
+                return Array.from({length: 60}, (_, i) => {
+                    calm.see(i < 10 ? "happy" : ["sad", "fear"][i % 2], i * 100);
+                    return calm.at(i * 100);
+                });
+            })"""
+        )
+        assert words[10:20] == ["happy"] * 10
+        assert "happy" not in words[30:]
+        assert len(set(words[30:])) == 1
 
     @pytest.mark.parametrize(
         ("state", "link", "seen", "said"),

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_nothing_is_left_running(capsys: pytest.CaptureFixture[str]) -> None:
     assert "sleep" in capsys.readouterr().out
     running = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
     assert ["sleep", "98765"] not in running
+
+
+def test_who_ends_it_leaves_nothing_running() -> None:
+    """Programs that a terminal's end does not end, as the service, which reads its keys anew then, are ended too."""
+    stays = "```sh first stays\ntrap '' HUP; echo ready; sleep 98764\n```\n"
+    document = f"{stays}```text\nready\n```\n```text\nnever\n```\n"
+    program = f"""
+from types import SimpleNamespace
+from tests import tutorial
+tutorial.subprocess.run = lambda *_, **__: SimpleNamespace(stdout={document!r})
+tutorial.main()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as tutorial:  # noqa: S603
+        assert tutorial.stdout is not None
+        next(line for line in tutorial.stdout if "ready" in line)
+        tutorial.terminate()
+    running = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
+    assert ["sleep", "98764"] not in running
 
 
 def test_the_line_that_is_wrong_is_named() -> None:
