@@ -19,8 +19,8 @@ LEAST_TO_JUDGE_S = 300.0
 _WARM_UP = 0.25
 MOST_BLOCKS_PER_SESSION = 0.5
 """Objects of Python that may be left of a session. One that is forgotten in each is found, whatever allocators do."""
-_MORE_BLOCKS = 2000
-"""What comes once: code's caches, series of metrics."""
+_MORE_BLOCKS = 1000
+"""What comes once, and did not come in the warm-up."""
 _MOST_TOLD = 10
 
 

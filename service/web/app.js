@@ -41,7 +41,7 @@ const settingsNote = element("settings-note", HTMLElement);
 const stage = new Stage(pick);
 const reading = new ReadingView(pick);
 const region = new RegionPicker((event) => stage.place(event), onRegion);
-const word = new WordMode();
+const word = new WordMode(() => panel.toggle());
 const faces = new Faces();
 const history = new History();
 const tally = new Tally();
@@ -81,7 +81,11 @@ function onSource() {
   }
   if (isActive) link.open(optionsOf(settings));
   else if (link.stream) link.leave();
-  if (!isActive) forget();
+  if (!isActive) {
+    forget();
+    answeredTakenMs = -Infinity;
+  }
+  word.offerStart(panel.offersStart);
   useStream();
   history.run(isActive);
   tell();
@@ -290,7 +294,6 @@ function pick(id) {
 /** Nothing is known of now. */
 function forget() {
   seen = null;
-  answeredTakenMs = -Infinity;
   clear();
 }
 
@@ -311,7 +314,7 @@ function tell() {
   telling.say(status, link.state.name === "open" && state.state === "playing", now);
   // In "one word" the word itself is told.
   if (!seen || seen.old || word.isOpen) telling.hush(status, now);
-  else if (!status.problem) telling.voice(spoken(), now);
+  else if (!status.spoken) telling.voice(spoken(), now);
   word.update(status.problem || state.state !== "playing" ? status.text : whose(), now);
   changed();
 }
@@ -328,7 +331,7 @@ function tick() {
     seen.old = true;
     clear();
   }
-  figures.showFreshness(panel.isActive, sinceMs, STALE_MS, tally.figures().ageMs);
+  figures.showFreshness(panel.isActive, sinceMs, !seen || sinceMs > STALE_MS, tally.figures().ageMs);
   tell();
 }
 

@@ -35,15 +35,14 @@ export class FiguresView {
    * Whether what is shown is of now.
    * @param {boolean} active whether pictures come
    * @param {number} sinceMs since the picture was taken that was last answered
-   * @param {number} staleMs from where on that is old
+   * @param {boolean} isOld whether that is shown no more
    * @param {number | null} ageMs how old answers are when they come
    */
-  showFreshness(active, sinceMs, staleMs, ageMs) {
+  showFreshness(active, sinceMs, isOld, ageMs) {
     this.#fresh.hidden = !active;
-    const isOld = sinceMs > staleMs;
     this.#fresh.dataset.state = isOld ? "old" : "live";
     if (!isOld) return write(this.#fresh, ageMs === null ? "Live" : `Live · ${Math.round(ageMs)} ms old`);
-    write(this.#fresh, Number.isFinite(sinceMs) ? `Nothing new for ${Math.round(sinceMs / 1_000)} s` : "Nothing yet");
+    write(this.#fresh, Number.isFinite(sinceMs) ? `Nothing new for ${Math.max(1, Math.round(sinceMs / 1_000))} s` : "Nothing yet");
   }
 }
 

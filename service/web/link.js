@@ -4,6 +4,9 @@ import { connect } from "./timeconv.js";
 
 /** @typedef {import("./timeconv.js").Stream} Stream */
 
+/** Somebody sits before the page and waits. */
+const LONGEST_WAIT_MS = 3_000;
+
 /**
  * `away`, `busy`: another try comes. `locked`: a key is needed. `refused`: another try would not help. `paused`: the tab
  * is hidden.
@@ -11,7 +14,7 @@ import { connect } from "./timeconv.js";
  */
 
 /**
- * `message`: in the server's words; `again`: the last try failed.
+ * `message`: in the server's words; `retryInMs`: from now; `again`: the last try failed, or the one before this connection.
  * @typedef {{name: LinkName, message: string, retryInMs: number, again: boolean}} LinkState
  */
 
@@ -27,8 +30,7 @@ import { connect } from "./timeconv.js";
  */
 
 export class Link {
-  /** @type {LinkState} */
-  state = { name: "closed", message: "", retryInMs: 0, again: false };
+  #state = { name: /** @type {LinkName} */ ("closed"), message: "", retryAtMs: 0, again: false };
   /** What frames go to, while there is a source. @type {Stream | null} */
   stream = null;
   /** Totals of the last session that ended in order. @type {any} */
@@ -51,6 +53,12 @@ export class Link {
     this.#listener = listener;
   }
 
+  /** @returns {LinkState} */
+  get state() {
+    const { retryAtMs, ...state } = this.#state;
+    return { ...state, retryInMs: Math.max(0, retryAtMs - performance.now()) };
+  }
+
   /** Whether a key was given. */
   get hasKey() {
     return this.#key !== "";
@@ -67,15 +75,14 @@ export class Link {
    */
   open(options) {
     if (this.stream) return;
-    const stream = connect(this.#base, { key: () => this.#key, options });
+    const stream = connect(this.#base, { key: () => this.#key, options, reconnect: { mostMs: LONGEST_WAIT_MS } });
     this.stream = stream;
     this.#streams.add(stream);
     stream.on("state", (event) => this.stream === stream && this.#follow(event));
     stream.on("started", ({ message }) => this.#listener.started(message));
     stream.on("updated", ({ message }) => this.#listener.updated(message));
-    // The last answers of a session that is being closed count, but they are not of what is seen now.
-    stream.on("prediction", (event) => this.#listener.outcome(event, this.stream === stream && !event.late));
-    stream.on("frame", (event) => this.#listener.outcome(event, this.stream === stream && !event.late));
+    stream.on("prediction", (event) => this.#onOutcome(stream, event));
+    stream.on("frame", (event) => this.#onOutcome(stream, event));
     stream.on("lost", (event) => this.#listener.lost(event));
     stream.on("ended", ({ totals }) => {
       this.totals = totals;
@@ -140,13 +147,25 @@ export class Link {
     }
   }
 
+  /**
+   * @param {Stream} stream
+   * @param {import("./timeconv.js").PredictionEvent | import("./timeconv.js").FrameEvent} event
+   */
+  #onOutcome(stream, event) {
+    // The last answers of a session that is being closed count, but they are not of what is seen now.
+    const isNow = this.stream === stream && !event.late;
+    if (isNow && this.#state.name === "open") this.#state.again = false;
+    this.#listener.outcome(event, isNow);
+  }
+
   /** @param {import("./timeconv.js").StateEvent} event */
   #follow({ state, error, retryInMs }) {
     switch (state) {
       case "connecting":
         // After a failed try it is still that which there is to tell.
-        return this.#goTo(state, { message: this.state.message, again: this.state.again });
+        return this.#goTo(state, { message: this.#state.message, again: this.#state.again });
       case "open":
+        return this.#goTo(state, { again: this.#state.again });
       case "paused":
         return this.#goTo(state);
       case "waiting":
@@ -169,7 +188,7 @@ export class Link {
    * @param {{message?: string, retryInMs?: number, again?: boolean}} [about]
    */
   #goTo(name, { message = "", retryInMs = 0, again = false } = {}) {
-    this.state = { name, message, retryInMs, again };
+    this.#state = { name, message, retryAtMs: performance.now() + retryInMs, again };
     this.#listener.state();
   }
 }

@@ -19,7 +19,7 @@ export class SourcePanel {
   #camera = element("camera", HTMLSelectElement);
   #cameraField = element("camera-field", HTMLElement);
   #note = element("source-note", HTMLElement);
-  /** @type {Kind} */
+  /** What Start shows; what is shown goes on until then. @type {Kind} */
   #kind = "camera";
   /** @type {File | null} */
   #file = null;
@@ -60,7 +60,18 @@ export class SourcePanel {
 
   /** @returns {import("./status.js").SourceState} */
   get state() {
-    return { kind: this.#kind, state: this.#stateName(), problem: this.#problem, hasFile: this.#file !== null };
+    return { kind: this.source?.kind ?? this.#kind, chosen: this.#kind, state: this.#stateName(), problem: this.#problem, hasFile: this.#file !== null };
+  }
+
+  /** Whether Stop is what there is to press: nothing else is chosen than what is shown or asked for. */
+  get #runs() {
+    return this.#asking || (this.isActive && this.source?.kind === this.#kind);
+  }
+
+  /** What the button says that `toggle` belongs to, while that starts something; else "". */
+  get offersStart() {
+    if (this.#runs) return "";
+    return this.wantsFile ? "Choose file…" : "Start";
   }
 
   #stateName() {
@@ -75,12 +86,12 @@ export class SourcePanel {
   }
 
   toggle() {
-    if (this.isActive || this.#asking) this.#stop();
+    if (this.#runs) this.#stop();
     else this.start();
   }
 
   start() {
-    if (this.#kind === "file" && this.source) return this.#play();
+    if (this.#kind === "file" && this.source?.kind === "file") return this.#play();
     if (this.wantsFile) return this.#fileField.click();
     return this.#open();
   }
@@ -168,7 +179,7 @@ export class SourcePanel {
     this.#choose.hidden = this.#kind !== "file";
     write(this.#choose, this.#file ? this.#file.name : "Choose file…");
     this.#cameraField.hidden = this.#kind !== "camera" || this.#camera.options.length < 2;
-    write(this.#toggle, this.isActive || this.#asking ? "Stop" : "Start");
+    write(this.#toggle, this.#runs ? "Stop" : "Start");
   }
 
   /** What this browser has not, here, is not offered. */
@@ -195,7 +206,9 @@ export class SourcePanel {
       if (target === this.#camera) this.#open();
       if (!(target instanceof HTMLInputElement) || target.type !== "radio") return;
       this.#kind = /** @type {Kind} */ (target.value);
-      this.#close();
+      // With arrow keys one comes by sources that one does not want: what is read goes on.
+      if (this.isActive) this.#tell();
+      else this.#close();
     });
     navigator.mediaDevices?.addEventListener("devicechange", () => this.#listCameras(this.source?.device ?? this.#camera.value));
     this.#choose.addEventListener("click", () => this.#fileField.click());

@@ -4,8 +4,8 @@ import { child, element, throttled, write } from "./elements.js";
 import { wordOf } from "./faces.js";
 import { colourOf } from "./palette.js";
 
-/** A word that changes more often cannot be read. */
-const WORD_MS = 250;
+/** Words and numbers that change more often cannot be read; the style sheet has the bars move on meanwhile. */
+const WORD_MS = 200;
 const LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
 
 /** @typedef {{row: HTMLElement, fill: HTMLElement, raw: HTMLElement, meter: HTMLElement, value: HTMLElement}} Bar */
@@ -51,12 +51,6 @@ export class ReadingView {
 
   /** @param {Reading} reading */
   show(reading) {
-    // The bars move with every frame; words and numbers, which change together, are to be read.
-    for (const [label, { fill, raw }] of this.#rows) {
-      fill.style.transform = `scaleX(${reading.scores?.[label] ?? 0})`;
-      raw.style.left = `${(reading.raw?.[label] ?? 0) * 100}%`;
-      raw.hidden = !reading.raw;
-    }
     this.#write(reading);
     // What is not of now any more is not left standing until it is its turn.
     if (reading.word === NO_READING.word) this.#writeNow(reading);
@@ -65,8 +59,11 @@ export class ReadingView {
   #write = throttled(WORD_MS, (/** @type {Reading} */ reading) => this.#writeNow(reading));
 
   /** @param {Reading} reading */
-  #writeNow({ word, sure, scores }) {
-    for (const [label, { row, meter, value }] of this.#rows) {
+  #writeNow({ word, sure, scores, raw }) {
+    for (const [label, { row, fill, raw: mark, meter, value }] of this.#rows) {
+      fill.style.transform = `scaleX(${scores?.[label] ?? 0})`;
+      mark.style.left = `${(raw?.[label] ?? 0) * 100}%`;
+      mark.hidden = !raw;
       const percent = scores && Math.round((scores[label] ?? 0) * 100);
       row.classList.toggle("winner", sure && label === word);
       write(value, percent === null ? "–" : `${percent} %`);

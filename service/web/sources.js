@@ -38,7 +38,7 @@ const LEAST_INTERVAL_MS = 30;
 /** @type {Record<string, string>} */
 const CAMERA_PROBLEMS = {
   NotAllowedError: "The camera is not allowed. Allow it for this page in the browser’s settings, then press Start.",
-  NotFoundError: "No camera was found. Connect one and press Start, or choose a video file.",
+  NotFoundError: "No camera was found. Connect one and press Start, or read a video file.",
   NotReadableError: "The camera does not answer. Another program may be using it: close that, then press Start.",
   OverconstrainedError: "This camera is gone. Choose another, then press Start.",
 };

@@ -14,17 +14,17 @@ export class Telling {
   #voice = new Steady(VOICE);
 
   /**
-   * @param {{text: string, problem: boolean}} status
+   * @param {{text: string, problem: boolean, spoken: string}} status
    * @param {boolean} ofFrames whether it goes by the newest frames
    * @param {number} nowMs
    */
-  say({ text, problem }, ofFrames, nowMs) {
+  say({ text, problem, spoken }, ofFrames, nowMs) {
     if (ofFrames && this.#frames.shown) this.#frames.see(text, nowMs);
     else this.#frames.set(ofFrames ? text : "", nowMs);
     if (ofFrames && this.#frames.shown !== text) return;
     write(this.#line, text);
     this.#line.classList.toggle("problem", problem);
-    if (problem) this.#announce(text, nowMs);
+    if (spoken) this.#announce(spoken, nowMs);
   }
 
   /**
@@ -37,12 +37,12 @@ export class Telling {
   }
 
   /**
-   * There is no word of now: who looks for what was said last finds none, unless there is a problem.
-   * @param {{problem: boolean}} status
+   * There is no word of now: who looks for what was said last finds none, unless there is something else to say.
+   * @param {{spoken: string}} status
    * @param {number} nowMs
    */
-  hush({ problem }, nowMs) {
-    if (!problem) this.#announce("", nowMs);
+  hush({ spoken }, nowMs) {
+    if (!spoken) this.#announce("", nowMs);
   }
 
   /**

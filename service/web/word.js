@@ -13,6 +13,7 @@ export class WordMode {
   #page = element("page", HTMLElement);
   #word = element("big-word", HTMLElement);
   #note = element("word-note", HTMLElement);
+  #start = element("word-start", HTMLButtonElement);
   #leave = element("word-leave", HTMLButtonElement);
   #full = element("word-full", HTMLButtonElement);
   #pictureToggle = element("word-picture-toggle", HTMLButtonElement);
@@ -23,7 +24,9 @@ export class WordMode {
   /** @type {WakeLockSentinel | null} */
   #lock = null;
 
-  constructor() {
+  /** @param {() => void} start the source */
+  constructor(start) {
+    this.#start.addEventListener("click", start);
     this.#leave.addEventListener("click", () => this.close());
     this.#full.hidden = !document.fullscreenEnabled;
     this.#full.addEventListener("click", () => this.#fullScreen());
@@ -77,6 +80,14 @@ export class WordMode {
     write(this.#word, word);
     this.#word.classList.toggle("quiet", [NOTHING, "…", "no face", "not sure"].includes(word));
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.#word.animate({ opacity: [0, 1] }, FADE_MS);
+  }
+
+  /** What starts the source is written so; "": it runs. @param {string} start */
+  offerStart(start) {
+    // Who has the keyboard there goes on from "Leave".
+    if (!start && document.activeElement === this.#start) this.#leave.focus();
+    this.#start.hidden = !start;
+    if (start) write(this.#start, start);
   }
 
   /**

@@ -312,6 +312,65 @@ class TestInABrowser:
             assert again["sent"] == accounted(again)
             assert page.when(f"s.outcomes.prediction > {again['outcomes']['prediction']}")["sessions"] == 2
 
+    def test_a_server_that_is_away_is_told_once(self, browser: Browser, live_server: LiveServer) -> None:
+        """A screen reader hears once that it is away and once that it is back, however often the page tries."""
+        with browser.page(live_server.url + "/") as page:
+            page.run(ANSWERED)
+            page.press("toggle")
+            page.run("opened(1)")
+            page.run(f"socket.say({protocol.encode(started(max_in_flight=1)).decode()})")
+            page.says("announcer", "sad")
+            page.run(
+                """void (() => {
+                    const announcer = document.getElementById("announcer");
+                    window.told = [];
+                    new MutationObserver(() => told.push(announcer.textContent)).observe(announcer, {childList: true});
+                })()"""
+            )
+            for tries in (2, 3, 4):
+                page.run("socket.end(1006)")
+                page.says("status", "The server is away. Trying again in ")
+                page.says("fresh", "Nothing new for ")
+                page.run(f"opened({tries})")
+                page.says("status", "The server is away. Trying again now.")
+            page.run(f"socket.say({protocol.encode(started(max_in_flight=1)).decode()})")
+            page.says("announcer", "sad")
+            assert page.run("told.filter((text) => text.includes('again'))") == [
+                "The server is away. Trying again.",
+                "Connected again. Waiting for the first picture.",
+            ]
+
+    def test_the_wait_for_a_server_is_counted_down(self, browser: Browser, live_server: LiveServer) -> None:
+        """What is said of the next try is how far away it is at that moment, 3 s at most."""
+        with browser.page(live_server.url + "/page/link.js") as page:
+            waits, before, after = page.run(
+                """import("/page/link.js").then(async ({Link}) => {
+                    const {setTimeout} = window;
+                    window.setTimeout = (act) => setTimeout(act);
+                    window.fetch = async () => { throw new TypeError("nobody there"); };
+                    window.WebSocket = class extends EventTarget {
+                        constructor() {
+                            super();
+                            setTimeout(() => this.dispatchEvent(new CloseEvent("close", {code: 1006})));
+                        }
+                        close() {}
+                    };
+                    performance.now = () => 5_000;
+                    const waits = [];
+                    const state = () => link.state.name === "away" && waits.push(link.state.retryInMs);
+                    const link = new Link(location.origin, {state, counted() {}});
+                    link.open({});
+                    while (waits.length < 9) await new Promise((done) => setTimeout(done));
+                    window.setTimeout = () => {};
+                    while (link.state.name !== "away") await new Promise((done) => setTimeout(done));
+                    const before = link.state.retryInMs;
+                    performance.now = () => 6_000;
+                    return [waits, before, link.state.retryInMs];
+                })"""
+            )
+        assert 1_500 <= max(waits) <= 3_000
+        assert after == before - 1_000
+
     def test_a_key_is_asked_for(self, browser: Browser) -> None:
         """Where the service has keys the page asks for one, says if it is wrong, and keeps it to itself."""
         key = "tc_" + "k" * 43
@@ -340,7 +399,7 @@ class TestInABrowser:
             assert "session.started" in other.recv(DEADLINE_S)
             page.press("toggle")
             page.when("s.link === 'busy'")
-            assert re.fullmatch(r".*1 sessions .*\. Trying again in 5 s\.", page.text("status"))
+            assert re.fullmatch(r".*1 sessions .*\. Trying again in [1-5] s\.", page.text("status"))
 
     def test_a_server_that_goes_away_is_left(self, browser: Browser, live_server: LiveServer) -> None:
         """On `goaway` the session is closed in order, no frame is sent in it any more, and another one is opened."""
@@ -558,6 +617,47 @@ class TestInABrowser:
         assert fresh.run("document.getElementById('word-mode').hidden") is True
         assert fresh.run("[document.getElementById('page').inert, document.activeElement.id]") == [False, "word-open"]
 
+    def test_one_word_starts_a_source_again(self, fresh: Page) -> None:
+        """Where nothing is read it has a Start; once that has done its work the keyboard is at Leave."""
+        fresh.run(
+            """void (() => {
+                const {mediaDevices} = navigator;
+                mediaDevices.getUserMedia = async () => {
+                    delete mediaDevices.getUserMedia;
+                    throw new DOMException("", "NotAllowedError");
+                };
+            })()"""
+        )
+        fresh.press("word-open")
+        fresh.says("word-note", "The camera is not allowed.")
+        assert fresh.run("document.getElementById('word-start').hidden") is False
+        fresh.run("document.getElementById('word-start').focus()")
+        fresh.type_key("Enter")
+        fresh.says("big-word", "happy")
+        start = "(({hidden}) => [hidden, document.activeElement.id])(document.getElementById('word-start'))"
+        assert fresh.run(start) == [True, "word-leave"]
+        type_key(fresh, "s")
+        fresh.says("word-note", "Press Start")
+        assert fresh.run("document.getElementById('word-start').hidden") is False
+
+    def test_another_source_that_is_chosen_stops_nothing(self, fresh: Page, webm: bytes) -> None:
+        """The camera is read until Start is pressed or a file is there; chosen again, it is as before."""
+        fresh.press("toggle")
+        fresh.when("s.outcomes.prediction >= 1")
+        choose(fresh, "screen")
+        said = "Press Start, then choose a tab, a window or the screen. Until then the camera goes on."
+        fresh.says("status", said)
+        fresh.says("announcer", said)
+        assert fresh.text("toggle") == "Start"
+        choose(fresh, "camera")
+        fresh.says("status", "Reading the face.")
+        assert fresh.text("toggle") == "Stop"
+        choose(fresh, "file")
+        count = fresh.run("timeconv.snapshot().outcomes.prediction")
+        assert fresh.when(f"s.outcomes.prediction > {count}")["source"] == "camera"
+        drop(fresh, webm, "talk.webm")
+        fresh.when("s.source === 'file' && s.sessions === 2")
+
     def test_one_word_says_nothing_of_what_is_past(self, browser: Browser, live_server: LiveServer) -> None:
         """An uncertain face is "not sure"; without a fresh answer the word goes, and the page's reading with it."""
         stages = ("wait", "decode", "detect", "crop", "queue", "infer", "total")
@@ -718,6 +818,21 @@ class TestInABrowser:
         ]
         assert fresh.text("source-note").startswith("Browsers give camera and screen only to pages from https")
 
+    def test_bars_and_numbers_are_of_the_same_frame(self, fresh: Page) -> None:
+        """However fast readings come, no bar is further than the number beside it."""
+        shown = fresh.run(
+            """import("/page/reading.js").then(({ReadingView}) => {
+                const view = new ReadingView(() => {});
+                const row = document.querySelector("#bars li");
+                return [0.25, 0.75, 0.5].map((angry) => {
+                    view.show({word: "angry", sure: true, scores: {angry}, raw: {angry}});
+                    const {transform} = row.querySelector(".fill").style;
+                    return [transform, row.querySelector(".raw").style.left, row.querySelector(".value").textContent];
+                });
+            })"""
+        )
+        assert shown == [["scaleX(0.25)", "25%", "25 %"]] * 3
+
     def test_a_browser_that_has_less_is_enough(self, browser: Browser, live_server: LiveServer) -> None:
         """Frames are read where nobody tells of new ones, encoded on the page's own canvas; nothing keeps awake."""
         lacks = """
@@ -844,6 +959,15 @@ class TestItsParts:
             ({}, "open", {"quality": {"brightness": 0.95}}, "The face is very bright."),
             ({}, "open", {"quality": {"size": 33}}, "The face is very small. Come closer."),
             ({}, "open", {"quality": {"sharpness": 0.01}}, "The face is blurred."),
+            ({}, "open", {"outcome": "no_face", "old": False}, "No face in the picture. Come closer"),
+            (
+                {"kind": "screen"},
+                "open",
+                {"outcome": "no_face", "old": False},
+                "No face in the picture. Choose the part",
+            ),
+            ({"kind": "file"}, "open", {"quality": {"size": 33}}, "The face is very small. Choose the part"),
+            ({"kind": "file", "state": "ended", "chosen": "camera"}, "closed", None, "Press Start to use the camera."),
             ({}, "open", {"quality": {}, "gone": 4}, "Face 4 is gone; the largest is read. Reading the face."),
         ],
     )
@@ -852,6 +976,7 @@ class TestItsParts:
     ) -> None:
         """One line for each state of source, connection and face."""
         source = {"kind": "camera", "state": "playing", "problem": "", "hasFile": False, **state}
+        source = {"chosen": source["kind"], **source}
         if seen and "quality" in seen:
             quality = {"size": 100, "brightness": 0.5, "sharpness": 0.5, **seen["quality"]}
             seen = {"outcome": "prediction", "old": False, **seen, "face": {"state": "ready", "quality": quality}}
