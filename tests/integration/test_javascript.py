@@ -70,8 +70,8 @@ def pictures() -> str:
 
 @contextmanager
 def opened(browser: Browser, url: str) -> Iterator[Page]:
-    """A tab that has the module and pictures of a face."""
-    with browser.page(url + "/") as page:
+    """A tab that has the module and pictures of a face; not the page itself, which would take its time."""
+    with browser.page(url + "/healthz") as page:
         page.run(
             f"void (window.jpegs = {pictures()}.map((text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))))"
         )
