@@ -17,16 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.following import FRAME_S, SPEEDS, Frames, drifting, probabilities, read
+from loadtest.following import FRAME_S, SPEEDS, Frames, default_eyes, drifting, probabilities, read
 from service import smoothing
-from service.cli import read_settings
-from service.engine import open_detector
-from service.inference.artifact import ModelStore, NetworkManifest
-from service.inference.device import CPU, Tuning
-from service.inference.network import open_network
 from service.smoothing import Smoothing
-from service.vision.crop import CropGeometry
-from service.vision.follow import Follower
 
 CONSTANTS_MS = (0, 250, 500, 1000)
 _GAP_RESET_S = 1.0
@@ -103,20 +96,14 @@ def lag_s(one: Rows, other: Rows, constant_s: float, margin: float) -> float:
 
 def judged(clips: Sequence[Frames]) -> list[Rows]:
     """What the default network says of each clip's windows."""
-    settings = read_settings()
-    store = ModelStore(settings.model_store)
-    detector = open_detector(settings, store)
-    artifact = store.find(settings.model, "network")
-    assert isinstance(artifact.manifest, NetworkManifest)
-    crop = artifact.manifest.crop[detector.name]
-    network = open_network(artifact, CPU, Tuning(), max_batch=1).runner
+    eyes = default_eyes()
     found = []
     for frames in clips:
-        follower = Follower(detector, settings.detect_every_frames)
+        follower = eyes.follower()
         faces = [follower.locate(frame, index * FRAME_S) for index, frame in enumerate(frames)]
         kept = [(frame, face.box) for frame, face in zip(frames, faces, strict=True) if face is not None]
         pictures, boxes = [frame for frame, _ in kept], [box for _, box in kept]
-        found.append(probabilities(pictures, boxes, network, CropGeometry(crop.scale, crop.dx, crop.dy)))
+        found.append(probabilities(pictures, boxes, eyes.network, eyes.geometry))
     return found
 
 

@@ -38,6 +38,21 @@ SPEEDS = {"still": 0.0, "slow": 0.003, "quick": 0.01, "wild": 0.02}
 
 
 @dataclass(frozen=True)
+class Eyes:
+    """What finds a face and judges it; ``model`` is the network's name and version."""
+
+    detector: Detector
+    detect_every_frames: int
+    model: str
+    network: Runner
+    geometry: CropGeometry
+
+    def follower(self) -> Follower:
+        """For the face of one clip."""
+        return Follower(self.detector, self.detect_every_frames)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One clip, as the module says; ``trembles`` and ``ms`` (milliseconds) are of detecting, then of following."""
 
@@ -57,23 +72,32 @@ def main() -> int:
     parser.add_argument("clips", nargs="*", type=Path, help="videos of a face")
     named = parser.parse_args().clips
     cv2.setNumThreads(1)
+    eyes = default_eyes()
+    print(f"Detector {eyes.detector.name}, every {eyes.detect_every_frames} frames; emotions by {eyes.model}.\n")
+    print("| clip | frames | IoU | least | trembles: detected | followed | detections | same emotion | ms | followed |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    clips: list[tuple[str, Callable[[], Frames]]] = [(clip.stem, partial(read, clip)) for clip in named]
+    clips += [(f"astronaut, {name}", partial(drifting, speed)) for name, speed in SPEEDS.items()]
+    for name, frames in clips:
+        print(row(compare(name, frames(), eyes.detector, eyes.follower(), eyes.network, eyes.geometry)))
+    return 0
+
+
+def default_eyes() -> Eyes:
+    """The detector and network of the service's settings, on the CPU."""
     settings = read_settings()
     store = ModelStore(settings.model_store)
     detector = open_detector(settings, store)
     artifact = store.find(settings.model, "network")
     assert isinstance(artifact.manifest, NetworkManifest)
     crop = artifact.manifest.crop[detector.name]
-    geometry = CropGeometry(crop.scale, crop.dx, crop.dy)
-    network = open_network(artifact, CPU, Tuning(), max_batch=1).runner
-    print(f"Detector {detector.name}, every {settings.detect_every_frames} frames; emotions by {artifact.spec}.\n")
-    print("| clip | frames | IoU | least | trembles: detected | followed | detections | same emotion | ms | followed |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    clips: list[tuple[str, Callable[[], Frames]]] = [(clip.stem, partial(read, clip)) for clip in named]
-    clips += [(f"astronaut, {name}", partial(drifting, speed)) for name, speed in SPEEDS.items()]
-    for name, frames in clips:
-        follower = Follower(detector, settings.detect_every_frames)
-        print(row(compare(name, frames(), detector, follower, network, geometry)))
-    return 0
+    return Eyes(
+        detector=detector,
+        detect_every_frames=settings.detect_every_frames,
+        model=str(artifact.spec),
+        network=open_network(artifact, CPU, Tuning(), max_batch=1).runner,
+        geometry=CropGeometry(crop.scale, crop.dx, crop.dy),
+    )
 
 
 def row(each: Comparison) -> str:

@@ -109,10 +109,10 @@ class _Sender:
                 if taken is None:
                     break
                 # If it cannot be sent now, since the connection broke meanwhile, a live one would be old when it can.
-                if not is_live:
-                    await session.send(*taken)
-                else:
+                if is_live:
                     session.try_send(*taken)
+                else:
+                    await session.send(*taken)
             await session.close()
         except ServiceStopping:
             await session.close()
